@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The table of options, in the order of the manual page. The defaults are those of the classic program where
+ * it has the option; better ones come from conf.d/10-defaults.conf, which the units read. */
+
+#include <string.h>
+
+#include "base/text.h"
+#include "base/util.h"
+#include "config/options.h"
+
+#define C OPTION_USER_CLASSIC
+#define S OPTION_USER_SMTPD
+#define F OPTION_USER_FORWARD
+#define U OPTION_USER_SUBMIT
+#define L OPTION_USER_CTL
+
+#define SECONDS(n) ((n) * USEC_PER_SEC)
+#define YEAR       SECONDS(366 * 86400)
+#define FOREVER    (USEC_INFINITY - 1)
+
+static const char *const server_words[] = {
+        "pipelining", "chunking", "smtputf8", "smtputf8strict", "strictparsing", "alabels",
+        "linger", "enhancedstatuscodes", NULL,
+};
+
+static const char *const client_words[] = {
+        "pipelining", "chunking", "smtputf8strict", "eightbitstrict", "binarymimestrict",
+        "linger", NULL,
+};
+
+static const char *const anonymous_words[] = { "vrfy", "server", "content", "client", NULL };
+static const char *const newline_words[] = { "normalise", "refuse", NULL };
+static const char *const log_format_words[] = { "time", "address", "msgid", NULL };
+
+static const char MODES[] = "Modes", PLACES[] = "Files and directories", SERVER[] = "SMTP server",
+                  LIMITS[] = "Limits", FORWARDING[] = "Forwarding", PROCESS[] = "Process",
+                  LOGGING[] = "Logging";
+
+#define FLAG(name, letter, users, section, help)                                                   \
+        { name, letter, OPTION_TYPE_FLAG, users, section, NULL, 0, 0, NULL, NULL, help, false }
+#define OPTIONAL(name, letter, users, section, words, metavar, help)                               \
+        { name, letter, OPTION_TYPE_OPTIONAL, users, section, NULL, 0, 0, words, metavar, help, false }
+#define NUMBER(name, letter, users, section, value, min, max, help)                                \
+        { name, letter, OPTION_TYPE_NUMBER, users, section, value, min, max, NULL, "number", help, false }
+#define OCTETS(name, letter, users, section, value, min, max, help)                                \
+        { name, letter, OPTION_TYPE_OCTETS, users, section, value, min, max, NULL, "octets", help, false }
+#define TIME(name, letter, users, section, value, min, max, help)                                  \
+        { name, letter, OPTION_TYPE_TIME, users, section, value, min, max, NULL, "time", help, false }
+#define TEXT(name, letter, users, section, value, words, metavar, help)                            \
+        { name, letter, OPTION_TYPE_STRING, users, section, value, 0, 0, words, metavar, help, false }
+#define FILE_PATH(name, letter, users, section, value, metavar, help)                              \
+        { name, letter, OPTION_TYPE_PATH, users, section, value, 0, 0, NULL, metavar, help, false }
+#define LIST(name, letter, users, section, words, metavar, help)                                   \
+        { name, letter, OPTION_TYPE_LIST, users, section, NULL, 0, 0, words, metavar, help, false }
+#define CLI(name, letter, type, users, section, metavar, help)                                     \
+        { name, letter, type, users, section, NULL, 0, 0, NULL, metavar, help, true }
+
+const OptionRow option_table[_OPTION_MAX] = {
+        [OPTION_AS_CLIENT] = TEXT("as-client", 'q', C, MODES, NULL, NULL, "host:port",
+                        "forward what is spooled to this next hop, then exit"),
+        [OPTION_AS_PROXY] = TEXT("as-proxy", 'y', C, MODES, NULL, NULL, "host:port",
+                        "take mail in and forward it whenever a client has disconnected"),
+        [OPTION_AS_SERVER] = FLAG("as-server", 'd', C, MODES, "take mail in and keep it in the spool"),
+        [OPTION_DONT_SERVE] = FLAG("dont-serve", 'x', C, MODES, "open no listening port"),
+        [OPTION_NO_SMTP] = FLAG("no-smtp", 'X', C, MODES, "open no SMTP port"),
+        [OPTION_NO_DAEMON] = FLAG("no-daemon", 't', C, PROCESS, "stay in the foreground"),
+        [OPTION_PID_FILE] = FILE_PATH("pid-file", 'i', C, PROCESS, NULL, "path",
+                        "write the process id to this file once the ports are open"),
+        [OPTION_USER] = TEXT("user", 'u', C, PROCESS, "daemon", NULL, "name",
+                        "when started by root, change to this account once the ports are open"),
+        [OPTION_HELP] = CLI("help", 'h', OPTION_TYPE_FLAG, C | S | F | U | L, PROCESS, NULL,
+                        "show the options and exit"),
+        [OPTION_VERSION] = CLI("version", 'V', OPTION_TYPE_FLAG, C | S | F | U | L, PROCESS, NULL,
+                        "show the version and exit"),
+
+        [OPTION_SPOOL_DIR] = FILE_PATH("spool-dir", 's', C | S | F | U | L, PLACES, NULL, "directory",
+                        "the spool directory (default /var/spool/emailrelay, or /var/spool/emailrelay-NAME for an instance)"),
+        [OPTION_RUNTIME_DIR] = FILE_PATH("runtime-dir", 0, S | F | U | L, PLACES, NULL, "directory",
+                        "where the programs of the set find each other's sockets (default /run/emailrelay, or /run/emailrelay-NAME)"),
+        [OPTION_CONFIG] = CLI("config", 0, OPTION_TYPE_PATH, S | F | U | L, PLACES, "file",
+                        "read this option file (or fd#N) instead of the configuration directories"),
+        [OPTION_INSTANCE] = CLI("instance", 0, OPTION_TYPE_STRING, S | F | U | L, PLACES, "name",
+                        "be this instance: emailrelay/NAME.conf, and directories of its own"),
+
+        [OPTION_PORT] = NUMBER("port", 'p', C, SERVER, "25", 1, 65535, "the SMTP port to listen on"),
+        [OPTION_INTERFACE] = LIST("interface", 'I', C | S, SERVER, NULL, "list",
+                        "where to listen: IP addresses or unix paths; for the programs of the set NAME=fd#N, an inherited socket"),
+        [OPTION_REMOTE_CLIENTS] = FLAG("remote-clients", 'r', C | S, SERVER,
+                        "accept clients that are not on this host or a private network"),
+        [OPTION_DOMAIN] = TEXT("domain", 'D', C | S | F, SERVER, NULL, NULL, "fqdn",
+                        "this host's name in greetings and Received lines (default: from the host name and /etc/hosts)"),
+        [OPTION_ANONYMOUS] = OPTIONAL("anonymous", 'A', C | S | F, SERVER, anonymous_words, "scopes",
+                        "give less away: vrfy, server, content, client; all of them when no scope is given"),
+        [OPTION_SIZE] = OCTETS("size", 'M', C | S, LIMITS, "0", 0, UINT64_C(1) << 50,
+                        "largest message content accepted, 0 for no limit"),
+        [OPTION_IDLE_TIMEOUT] = TIME("idle-timeout", 0, C | S, SERVER, "1800", 0, YEAR,
+                        "close a connection after this time without input from its client, 0 for never"),
+        [OPTION_COMMAND_TIMEOUT] = TIME("command-timeout", 0, C | S, SERVER, "5min", 0, YEAR,
+                        "time for a whole command line to arrive once it has begun, 0 for no limit"),
+        [OPTION_MESSAGE_TIMEOUT] = TIME("message-timeout", 0, C | S, SERVER, "2h", 0, YEAR,
+                        "time for the whole content of a message to arrive, 0 for no limit"),
+        [OPTION_SERVER_SMTP_CONFIG] = LIST("server-smtp-config", 'Z', C | S, SERVER, server_words, "words",
+                        "switch on WORD or off noWORD: pipelining, chunking, smtputf8, smtputf8strict, strictparsing, alabels, linger, enhancedstatuscodes"),
+        [OPTION_BARE_NEWLINES] = TEXT("bare-newlines", 0, C | S, SERVER, "normalise", newline_words, "word",
+                        "what to do with a lone CR or LF in message content: normalise (make it CR LF) or refuse"),
+        [OPTION_MAX_RECIPIENTS] = NUMBER("max-recipients", 0, C | S, LIMITS, "1000", 1, 100000,
+                        "recipients of one message"),
+        [OPTION_MAX_COMMAND_LINE] = OCTETS("max-command-line", 0, C | S, LIMITS, "12288", 512, 1 << 20,
+                        "length of a command line"),
+        [OPTION_MAX_ADDRESS] = OCTETS("max-address", 0, C | S, LIMITS, "512", 64, 8192,
+                        "length of a mail address"),
+        [OPTION_MAX_PENDING_REPLIES] = OCTETS("max-pending-replies", 0, C | S, LIMITS, "65536", 4096, 1 << 24,
+                        "replies that a client has not read: more, and no further command is taken until it reads"),
+        [OPTION_MAX_SESSIONS] = NUMBER("max-sessions", 0, C | S, LIMITS, "1000", 1, 100000,
+                        "sessions in all: at the limit new ones wait in the listening socket"),
+        [OPTION_MAX_SESSIONS_PER_CLIENT] = NUMBER("max-sessions-per-client", 0, C | S, LIMITS, "200", 0, 100000,
+                        "sessions from one address, 0 for no limit"),
+        [OPTION_MAX_ERRORS] = NUMBER("max-errors", 0, C | S, LIMITS, "8", 1, 10000,
+                        "command errors (500 to 504, 555) after which a session is closed"),
+        [OPTION_MAX_REFUSALS] = NUMBER("max-refusals", 0, C | S, LIMITS, "100", 1, 100000,
+                        "refused senders, recipients and messages (other 5xx) after which a session is closed"),
+        [OPTION_MAX_RECEIVED] = NUMBER("max-received", 0, C | S, LIMITS, "100", 1, 10000,
+                        "Received lines in a message before it counts as looping"),
+        [OPTION_COMMIT_THREADS] = NUMBER("commit-threads", 0, C | S | F, LIMITS, "16", 1, 256,
+                        "threads that write messages to stable storage side by side"),
+        [OPTION_IDLE_EXIT] = TIME("idle-exit", 0, S | F, PROCESS, "60", SECONDS(30), FOREVER,
+                        "a program started on demand exits after this time without work"),
+        [OPTION_STOP_TIMEOUT] = TIME("stop-timeout", 0, C | S | F, PROCESS, "20", 0, SECONDS(3600),
+                        "time that messages in transfer get to finish when a program is stopped"),
+
+        [OPTION_FORWARD_TO] = TEXT("forward-to", 'o', C | F, FORWARDING, NULL, NULL, "host:port",
+                        "the next hop: host:port, [IPv6]:port, a unix path, or far:port@proxy:port through a SOCKS proxy"),
+        [OPTION_FORWARD] = FLAG("forward", 'f', C, FORWARDING, "forward what is spooled once at start"),
+        [OPTION_FORWARD_ON_DISCONNECT] = FLAG("forward-on-disconnect", '1', C | S, FORWARDING,
+                        "forward when an SMTP client has disconnected"),
+        [OPTION_POLL] = TIME("poll", 'O', C | F, FORWARDING, "0", 0, YEAR,
+                        "look for mail to forward this often, 0 for never"),
+        [OPTION_IMMEDIATE] = FLAG("immediate", 'm', C | S, FORWARDING,
+                        "forward each message before its receipt is acknowledged"),
+        [OPTION_IMMEDIATE_TIMEOUT] = TIME("immediate-timeout", 0, C | S, FORWARDING, "60", SECONDS(1), SECONDS(600),
+                        "with immediate: acknowledge as queued when the next hop has not answered after this time"),
+        [OPTION_FORWARD_TO_SOME] = FLAG("forward-to-some", 0, C | F, FORWARDING,
+                        "deliver to the recipients that the next hop accepts even if it refuses others"),
+        [OPTION_FORWARD_TO_ALL] = FLAG("forward-to-all", 0, C | F, FORWARDING,
+                        "deliver to all recipients or to none (the opposite of forward-to-some)"),
+        [OPTION_RETRY] = { "retry", 0, OPTION_TYPE_RETRY, C | F, FORWARDING, "no", 0, 0, NULL, "schedule",
+                        "try again after a temporary failure: FIRST[,LONGEST[,GIVE-UP]], each pause twice the one before, as in 1min,1h,5d; no: fail at once", false },
+        [OPTION_CLIENT_INTERFACE] = TEXT("client-interface", '6', C | F, FORWARDING, NULL, NULL, "ip[:port]",
+                        "local address of outgoing connections; 0.0.0.0 or :: choose the family"),
+        [OPTION_CLIENT_SMTP_CONFIG] = LIST("client-smtp-config", 'c', C | F, FORWARDING, client_words, "words",
+                        "switch on WORD or off noWORD: pipelining, chunking, smtputf8strict, eightbitstrict, binarymimestrict, linger"),
+        [OPTION_CONNECTION_TIMEOUT] = TIME("connection-timeout", 'U', C | F, FORWARDING, "40", 0, YEAR,
+                        "time for a connection to the next hop to be made"),
+        [OPTION_PROMPT_TIMEOUT] = TIME("prompt-timeout", 'w', C | F, FORWARDING, "20", 0, YEAR,
+                        "time for the next hop's greeting, 0 for no limit"),
+        [OPTION_RESPONSE_TIMEOUT] = TIME("response-timeout", 'T', C | F, FORWARDING, "1800", 0, YEAR,
+                        "time for each reply of the next hop, 0 for no limit"),
+        [OPTION_ONCE] = CLI("once", 0, OPTION_TYPE_FLAG, F, FORWARDING, NULL,
+                        "one pass over everything that is spooled, whatever its schedule, then exit"),
+
+        [OPTION_LOG] = FLAG("log", 'l', C, LOGGING, "log to stderr and syslog"),
+        [OPTION_VERBOSE] = FLAG("verbose", 'v', C | S | F, LOGGING, "log the protocol and every step"),
+        [OPTION_LOG_FILE] = FILE_PATH("log-file", 'N', C | S | F, LOGGING, NULL, "path",
+                        "log to this file instead of stderr; %d stands for the date, %h for the hour"),
+        [OPTION_LOG_TIME] = FLAG("log-time", 'L', C | S | F, LOGGING, "begin log lines with the time"),
+        [OPTION_LOG_ADDRESS] = FLAG("log-address", 0, C | S | F, LOGGING, "begin log lines with the client's address"),
+        [OPTION_LOG_FORMAT] = LIST("log-format", 0, C | S | F, LOGGING, log_format_words, "words",
+                        "what log lines begin with: time, address, msgid"),
+        [OPTION_SYSLOG] = OPTIONAL("syslog", 'k', C | S | F, LOGGING, NULL, "facility",
+                        "log to syslog: mail (default), user, daemon, local0 to local7"),
+        [OPTION_NO_SYSLOG] = FLAG("no-syslog", 'n', C | S | F, LOGGING, "do not log to syslog"),
+        [OPTION_CLOSE_STDERR] = FLAG("close-stderr", 'e', C, LOGGING, "close stderr once the ports are open"),
+};
+
+int option_find(const char *name, size_t size) {
+        for (int i = 0; i < _OPTION_MAX; i++)
+                if (strlen(option_table[i].name) == size && memcmp(option_table[i].name, name, size) == 0)
+                        return i;
+        return -1;
+}
+
+int option_find_letter(char letter) {
+        for (int i = 0; letter && i < _OPTION_MAX; i++)
+                if (option_table[i].letter == letter)
+                        return i;
+        return -1;
+}
+
+const char *option_nearest(const char *name) {
+        const char *names[_OPTION_MAX];
+
+        for (int i = 0; i < _OPTION_MAX; i++)
+                names[i] = option_table[i].name;
+        return text_nearest(name, names, _OPTION_MAX);
+}
