@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The message store: the only code that knows file names. Messages are created durably, listed, claimed by
+ * one worker at a time and settled. All calls block on the disk: daemons make them on worker
+ * threads. A Spool may be used by several threads at once; a SpoolWriter or Claim by one at a time.
+ * spec/spool.md; DESIGN section 3, rules 1 to 8. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/util.h"
+
+typedef struct Envelope Envelope;
+typedef struct Spool Spool;
+typedef struct SpoolWriter SpoolWriter;
+typedef struct Claim Claim;
+
+enum {
+        SPOOL_ID_MAX = 200, /* octets of a message id, without the NUL: so that id + ".envelope.busy.tmp" is a file name */
+};
+
+/* True for what may be a message id: 1..SPOOL_ID_MAX octets, no '/', no control characters, not
+ * beginning with a dot. Peers of the bus and administrators name ids; nothing else reaches a path. */
+bool spool_id_valid(const char *id);
+
+/* Seconds since 1970 at which a message arrived, from an id of our form emailrelay.N.TIME.SEQ; 0 for other ids. */
+uint64_t spool_id_time(const char *id);
+
+/* Compares two ids by arrival: time, then N, then SEQ as numbers; ids of other forms come last, by
+ * name. For qsort() of char pointers' targets (known-complaints C6). */
+int spool_id_compare(const char *a, const char *b);
+
+/* Opens a spool directory and its .lock file (made when missing). Negative errno: -ENOENT, -ENOTDIR,
+ * -EACCES … A read-only spool opens (its .lock must exist or claims fail with -EROFS). */
+int spool_open(const char *path, Spool **ret);
+Spool *spool_free(Spool *spool);
+DEFINE_CLEANUP(Spool, spool_free)
+
+const char *spool_path(const Spool *spool);
+
+/* ── Creating ─────────────────────────────────────────────────────────────────────────────── */
+
+/* A message to be: has an id, nothing on disk yet. Freeing it without commit leaves nothing behind.
+ * 0 or -ENOMEM. */
+int spool_writer_new(Spool *spool, SpoolWriter **ret);
+SpoolWriter *spool_writer_free(SpoolWriter *writer);
+DEFINE_CLEANUP(SpoolWriter, spool_writer_free)
+
+/* The id the message will have. N is random per process, SEQ counts on; thread-safe. */
+const char *spool_writer_id(const SpoolWriter *writer);
+
+/* Octets written so far. */
+uint64_t spool_writer_size(const SpoolWriter *writer);
+
+/* Writes content to an unlinked file (O_TMPFILE, or ID.content.new where the file system has none). Negative
+ * errno of the disk (-ENOSPC, -EDQUOT, -EROFS, -EIO, …); after an error the writer can only be freed. */
+int spool_writer_append(SpoolWriter *writer, const void *data, size_t size);
+
+/* Gives the message its names and makes it durable: ID.envelope.new written, ID.content linked without
+ * replacing, both synced, the envelope renamed without replacing to ID.envelope, the directory synced. When this
+ * returns 0 the message is on stable storage (rule 1). On an error every name is removed again (content before
+ * envelope), nothing can be forwarded (rule 2), and the failed sync is not tried again. A message
+ * without content gets an empty file. The envelope has its name before the content, so that a crash never leaves a
+ * bare content file, which nobody could tell from a mailbox's. */
+int spool_writer_commit(SpoolWriter *writer, const Envelope *envelope);
+
+/* ── Listing ──────────────────────────────────────────────────────────────────────────────── */
+
+typedef enum SpoolState {
+        SPOOL_STATE_NEW,    /* .envelope.new */
+        SPOOL_STATE_QUEUED, /* .envelope */
+        SPOOL_STATE_BUSY,   /* .envelope.busy: claimed, or left by a crash */
+        SPOOL_STATE_BAD,    /* .envelope.bad */
+        _SPOOL_STATE_MAX,
+} SpoolState;
+
+const char *spool_state_name(SpoolState state); /* "new", "queued", "busy", "failed" */
+
+/* Called per envelope file, in directory order; a non-zero return ends the scan and is returned. */
+typedef int (*SpoolScan)(const char *id, SpoolState state, void *userdata);
+
+/* One pass over the directory, names only, no stat. 0, the callback's value, or negative errno. */
+int spool_scan(Spool *spool, SpoolScan callback, void *userdata);
+
+/* What is known of one message without claiming it: reads the envelope in the given state. ret_size gets
+ * the content's octets (0 when it is missing). Outputs may be NULL. 0; -ENOENT when it is not in that state (any more);
+ * -EBADMSG or -E2BIG with *ret_why as envelope_parse(); other negative errno. */
+int spool_peek(Spool *spool, const char *id, SpoolState state, Envelope **ret_envelope, uint64_t *ret_size,
+                uint64_t *ret_mtime_usec, char **ret_why);
+
+/* ── Claiming and settling ────────────────────────────────────────────────────────────────── */
+
+/* Claims a queued message, or one whose .busy was left by a dead forwarder: an open-file-description write
+ * lock on one byte of .lock at the offset the id hashes to, then the rename to .busy without replacing (rule
+ * 3). 0; -EAGAIN when another holds it; -ENOENT when it is gone; other negative errno. Where .envelope and a left-over .busy of
+ * the same id both exist, the .busy is claimed and the .envelope stays for a later claim. */
+int spool_claim(Spool *spool, const char *id, Claim **ret);
+
+/* Claims a failed message (.bad stays under its name until settled). Errors as above. */
+int spool_claim_bad(Spool *spool, const char *id, Claim **ret);
+
+/* Lets the claim go. A claim not settled is released as it is: renamed back to .envelope (or left .bad). */
+Claim *claim_free(Claim *claim);
+DEFINE_CLEANUP(Claim, claim_free)
+
+const char *claim_id(const Claim *claim);
+
+/* Reads and parses the envelope, opens the content (O_RDONLY|O_NOFOLLOW, a regular file). ret_content_fd is the caller's; it is -1 when
+ * the content file is missing (the message must then not be sent: known-complaints A6). 0, or as spool_peek(). */
+int claim_load(Claim *claim, Envelope **ret_envelope, int *ret_content_fd, uint64_t *ret_size, char **ret_why);
+
+/* Settle: exactly one of these ends the claim's work; then claim_free().
+ * delete: the message has been delivered. An id of our form is first renamed to .envelope.new, then the content is
+ * removed, then the name, so that a crash leaves nothing that would be sent again and only what the
+ * sweeper clears; other ids lose the envelope first. The content stays while another envelope of the
+ * same id remains in the spool directory.
+ * release: back to .envelope, rewritten durably first when `envelope` is given (never a moment without a whole
+ * envelope on disk).
+ * fail: rewritten with `envelope` when given, renamed to .bad without replacing an older .bad.
+ * Negative errno: the claim is then still unsettled and claim_free() releases it. */
+int claim_delete(Claim *claim);
+int claim_release(Claim *claim, const Envelope *envelope);
+int claim_fail(Claim *claim, const Envelope *envelope);
+
+/* Rewrites the .busy envelope in place, durably (temporary name, sync, rename): records progress during an attempt. */
+int claim_update(Claim *claim, const Envelope *envelope);
+
+/* ── Sweeping ─────────────────────────────────────────────────────────────────────────────── */
+
+/* Removes what a crash left: our own (emailrelay.N.TIME.SEQ) *.content.new, *.envelope.new with their
+ * content, *.tmp, older than `min_age_usec` and whose id's lock is free. Never a bare .content: mailboxes may
+ * share it, except the content that belongs to an .envelope.new being removed. ret_removed counts files.
+ * A writer holds the id's lock from the moment it has a name on disk until commit ends, so sweeping beside it is safe.
+ * 0 or negative errno. */
+int spool_sweep(Spool *spool, uint64_t min_age_usec, unsigned *ret_removed);
