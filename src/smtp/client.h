@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The client side of an SMTP session: replies in, commands and events out; no I/O and no clock. Many
+ * messages per session. spec/smtp-client.md sections 3, 5 and 6; known-complaints A13, A15, C1, C2, D3, D28, D31
+ * done better. TLS and AUTH come in between EHLO and the first MAIL. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/util.h"
+#include "smtp/types.h"
+
+typedef struct SmtpClient SmtpClient;
+
+typedef struct SmtpClientConfig {
+        const char *helo;      /* what EHLO says: a domain, or an address literal such as [127.0.0.1] */
+        bool pipelining;       /* MAIL, RCPT (and DATA when to_some or one recipient) in one write, if offered */
+        bool chunking;         /* BDAT if offered */
+        bool smtputf8_strict;  /* refuse UTF-8 addresses to servers without SMTPUTF8, else send anyway */
+        bool eightbit_strict;  /* refuse an 8BITMIME body to servers without 8BITMIME */
+        bool binarymime_strict; /* refuse a BINARYMIME body to servers without CHUNKING and BINARYMIME */
+        bool to_some;          /* deliver to accepted recipients even if others are refused */
+        void (*trace)(void *userdata, bool sent, const char *line, size_t size); /* or NULL */
+} SmtpClientConfig;
+
+typedef struct SmtpClientMessage {
+        const char *from; /* "" for <> */
+        const char *const *recipients;
+        size_t n_recipients; /* at least 1 */
+        uint64_t size;    /* octets of the content file: SIZE= and BDAT */
+        SmtpBody body;
+        bool utf8;        /* SMTPUTF8 is needed */
+} SmtpClientMessage;
+
+typedef enum SmtpClientEvent {
+        SMTP_CLIENT_WANT_INPUT, /* send the output, feed when octets arrive */
+        SMTP_CLIENT_READY,      /* the session is open: smtp_client_send() the first message */
+        SMTP_CLIENT_CONTENT,    /* pass content with smtp_client_content() until all is passed */
+        SMTP_CLIENT_DONE,       /* the message's results are final: smtp_client_send() the next, or _quit() */
+        SMTP_CLIENT_FAILED,     /* the session is over (smtp_client_failure()); results of the message so far stand */
+        _SMTP_CLIENT_EVENT_MAX,
+} SmtpClientEvent;
+
+/* What became of one recipient. */
+typedef enum SmtpResult {
+        SMTP_RESULT_NONE,      /* no answer: the session broke before */
+        SMTP_RESULT_DELIVERED, /* accepted, and the final reply was 250 */
+        SMTP_RESULT_DEFERRED,  /* 4xx, for it or for the whole message */
+        SMTP_RESULT_REFUSED,   /* 5xx, for it or for the whole message */
+        SMTP_RESULT_HELD,      /* accepted itself, but nothing was sent because others were refused (not to_some) */
+        _SMTP_RESULT_MAX,
+} SmtpResult;
+
+typedef struct SmtpRecipientResult {
+        SmtpResult result;
+        unsigned code;    /* of the reply that decided, 0 for checks of our own */
+        const char *text; /* its text (lines joined by \n), never NULL; valid until the next message */
+} SmtpRecipientResult;
+
+int smtp_client_new(const SmtpClientConfig *config, void *trace_userdata, SmtpClient **ret);
+SmtpClient *smtp_client_free(SmtpClient *client);
+DEFINE_CLEANUP(SmtpClient, smtp_client_free)
+
+/* Feeds what the peer sent; consumes up to one event's worth. Also call it with size 0 after smtp_client_send() or
+ * smtp_client_content() to learn the next event. 0 or -ENOMEM. */
+int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *ret_used, SmtpClientEvent *ret_event);
+
+/* Starts a message after READY or DONE. The strings must stay until DONE or FAILED. A message that this
+ * server cannot take (SIZE exceeded, strict settings) is DONE at once with code 0 and a text of the spec. 0 or -ENOMEM. */
+int smtp_client_send(SmtpClient *client, const SmtpClientMessage *message);
+
+/* Passes content in pieces of any size; `last` with the final piece (which may be empty). The sum must be the message's size when BDAT
+ * is in use (assert). Encoded into the output; keep pieces at 64 KiB or so. 0 or -ENOMEM. */
+int smtp_client_content(SmtpClient *client, const char *data, size_t size, bool last);
+
+/* The content cannot be read to its end: the session can only be closed without ending the data. Results become
+ * DEFERRED with this text. */
+void smtp_client_content_failed(SmtpClient *client, const char *text);
+
+/* Puts QUIT into the output. */
+int smtp_client_quit(SmtpClient *client);
+
+/* The peer closed, or a timeout struck: "peer disconnected", "smtp error: response timeout after 60s". The
+ * next event is FAILED. */
+int smtp_client_disconnected(SmtpClient *client, const char *why);
+
+/* Commands to be sent; the caller consumes what it has sent. */
+Buffer *smtp_client_output(SmtpClient *client);
+
+/* Results per recipient, in the order of the message; valid at DONE and FAILED until the next send. */
+const SmtpRecipientResult *smtp_client_results(const SmtpClient *client, size_t *ret_n);
+
+/* True once the content's end has been sent and the final reply is not there: a break now may duplicate. */
+bool smtp_client_in_doubt(const SmtpClient *client);
+
+/* True while the greeting is awaited (prompt-timeout), false later (response-timeout). */
+bool smtp_client_awaits_greeting(const SmtpClient *client);
+
+/* Why the session failed, in the spec's words (`smtp error: unexpected response: go away`, `smtp error: invalid response`,
+ * `peer disconnected`), and the code that caused it, 0 for none. ret_permanent: a 5xx greeting or EHLO. */
+const char *smtp_client_failure(const SmtpClient *client, unsigned *ret_code, bool *ret_permanent);
