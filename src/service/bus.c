@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The peer-to-peer bus. Each accepted connection is an sd_bus of its own in server mode; who may connect is decided by the
+ * mode of the socket's file, so authentication by name is not asked for. */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "net/address.h"
+#include "service/bus.h"
+
+enum {
+        BUS_ANSWER_TIMEOUT_SEC = 30, /* of calls that nobody waits for */
+};
+
+typedef struct BusPeer BusPeer;
+struct BusPeer {
+        BusPeer *next, **link; /* in the server's list */
+        BusServer *server;
+        sd_bus *bus;
+};
+
+struct BusServer {
+        int fd;
+        sd_event *event;
+        sd_event_source *source;
+        const char *path, *interface;
+        const sd_bus_vtable *vtable;
+        void *userdata;
+        BusPeer *peers;
+        unsigned n_peers;
+};
+
+static void bus_peer_free(BusPeer *peer) {
+        BusServer *server = peer->server;
+
+        if (peer->link) {
+                *peer->link = peer->next;
+                if (peer->next)
+                        peer->next->link = peer->link;
+                server->n_peers--;
+                (void) sd_event_source_set_enabled(server->source, SD_EVENT_ON);
+        }
+        if (peer->bus) {
+                (void) sd_bus_detach_event(peer->bus);
+                sd_bus_close_unref(peer->bus);
+        }
+        free(peer);
+}
+
+static void bus_peer_freep(BusPeer **peer) {
+        if (*peer)
+                bus_peer_free(*peer);
+}
+
+static int on_disconnected(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        (void) message;
+        (void) error;
+        bus_peer_free(userdata);
+        return 0;
+}
+
+/* sd-bus wants a random server id for the handshake. */
+static int bus_start_server(BusPeer *peer, int fd) {
+        sd_id128_t id;
+        int r;
+
+        r = sd_bus_new(&peer->bus);
+        if (r < 0)
+                goto refuse;
+        r = sd_bus_set_fd(peer->bus, fd, fd);
+        if (r < 0)
+                goto refuse;
+        r = sd_id128_randomize(&id);
+        if (r < 0)
+                return r; /* the bus owns the descriptor by now */
+        r = sd_bus_set_server(peer->bus, true, id);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_anonymous(peer->bus, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_add_object_vtable(peer->bus, NULL, peer->server->path, peer->server->interface,
+                        peer->server->vtable, peer->server->userdata);
+        if (r < 0)
+                return r;
+        r = sd_bus_match_signal_async(peer->bus, NULL, "org.freedesktop.DBus.Local", NULL,
+                        "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, NULL, peer);
+        if (r < 0)
+                return r;
+        r = sd_bus_start(peer->bus);
+        if (r < 0)
+                return r;
+        return sd_bus_attach_event(peer->bus, peer->server->event, SD_EVENT_PRIORITY_NORMAL);
+
+refuse:
+        (void) close(fd);
+        return r;
+}
+
+static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        BusServer *server = userdata;
+        _cleanup_(bus_peer_freep) BusPeer *peer = NULL;
+        int peer_fd;
+
+        (void) revents;
+        peer_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (peer_fd < 0)
+                return 0; /* the peer has gone again, or descriptors are short: it waits in the socket */
+
+        peer = calloc(1, sizeof(BusPeer));
+        if (!peer) {
+                (void) close(peer_fd);
+                return 0;
+        }
+        peer->server = server;
+        if (bus_start_server(peer, peer_fd) < 0)
+                return 0; /* closed: the peer sees it */
+
+        peer->next = server->peers;
+        peer->link = &server->peers;
+        if (peer->next)
+                peer->next->link = &peer->next;
+        server->peers = peer;
+        peer = NULL;
+        if (++server->n_peers >= BUS_PEERS_MAX)
+                (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        return 0;
+}
+
+int bus_server_new(sd_event *event, int listen_fd, const char *path, const char *interface,
+                const sd_bus_vtable *vtable, void *userdata, BusServer **ret) {
+        _cleanup_(bus_server_freep) BusServer *server = NULL;
+        int r;
+
+        server = calloc(1, sizeof(BusServer));
+        if (!server)
+                return -ENOMEM;
+        *server = (BusServer){
+                .fd = -1,
+                .event = sd_event_ref(event),
+                .path = path,
+                .interface = interface,
+                .vtable = vtable,
+                .userdata = userdata,
+        };
+
+        r = sd_event_add_io(event, &server->source, listen_fd, EPOLLIN, on_connection, server);
+        if (r < 0)
+                return r;
+
+        server->fd = listen_fd;
+        *ret = take(server);
+        return 0;
+}
+
+BusServer *bus_server_free(BusServer *server) {
+        if (!server)
+                return NULL;
+
+        while (server->peers)
+                bus_peer_free(server->peers);
+        sd_event_source_disable_unref(server->source);
+        (void) close_fd(server->fd);
+        sd_event_unref(server->event);
+        free(server);
+        return NULL;
+}
+
+bool bus_server_busy(const BusServer *server) {
+        return server && server->n_peers > 0;
+}
+
+int bus_connect(sd_event *event, const char *socket_path, sd_bus **ret) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(closep) int fd = -1;
+        NetAddress address;
+        int r;
+
+        r = net_address_from_path(socket_path, &address);
+        if (r < 0)
+                return r;
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return -errno;
+        if (connect(fd, &address.any, address.size) < 0)
+                return -errno;
+
+        r = sd_bus_new(&bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_fd(bus, fd, fd);
+        if (r < 0)
+                return r;
+        (void) take_fd(fd);
+        r = sd_bus_set_anonymous(bus, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_start(bus);
+        if (r < 0)
+                return r;
+        if (event) {
+                r = sd_bus_attach_event(bus, event, SD_EVENT_PRIORITY_NORMAL);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret = take(bus);
+        return 0;
+}
+
+static int on_forgotten_answer(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        sd_bus *bus = sd_bus_message_get_bus(message);
+
+        (void) userdata;
+        (void) error;
+        sd_bus_close(bus);
+        (void) sd_bus_detach_event(bus);
+        sd_bus_unref(bus); /* the reference of bus_call_and_forget() */
+        return 0;
+}
+
+int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path, const char *interface,
+                const char *method, const char *argument) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
+        int r;
+
+        r = bus_connect(event, socket_path, &bus);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_new_method_call(bus, &message, NULL, path, interface, method);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(message, "s", argument);
+        if (r < 0)
+                return r;
+        /* a broken connection is answered too, by an error that sd-bus makes up */
+        r = sd_bus_call_async(bus, NULL, message, on_forgotten_answer, NULL,
+                        BUS_ANSWER_TIMEOUT_SEC * USEC_PER_SEC);
+        if (r < 0)
+                return r;
+
+        bus = NULL;
+        return 0;
+}

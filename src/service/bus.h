@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Peer-to-peer sd-bus: a server on a listening unix socket, and connections to one. No broker. */
+
+#include <stdbool.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "base/util.h"
+
+typedef struct BusServer BusServer;
+
+enum {
+        BUS_PEERS_MAX = 64, /* connections at a time; more wait in the socket */
+};
+
+/* Serves `vtable` as `interface` at `path` to everyone who connects; takes over the listening socket. 0 or negative errno. */
+int bus_server_new(sd_event *event, int listen_fd, const char *path, const char *interface,
+                const sd_bus_vtable *vtable, void *userdata, BusServer **ret);
+BusServer *bus_server_free(BusServer *server);
+DEFINE_CLEANUP(BusServer, bus_server_free)
+
+/* True while a peer is connected: a request may be under way. */
+bool bus_server_busy(const BusServer *server);
+
+/* Connects to a server's socket and attaches the bus to the loop (NULL: no loop, for sd_bus_call()). Does not wait for the
+ * peer. 0; -ENOENT, -ECONNREFUSED: nobody there; other negative errno. */
+int bus_connect(sd_event *event, const char *socket_path, sd_bus **ret);
+
+/* Connects, makes one call and forgets it: for Wake. Closes when the answer has come. 0 or negative errno. */
+int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path, const char *interface,
+                const char *method, const char *argument);

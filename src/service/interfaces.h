@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* How the programs of the set talk to each other: sd-bus, peer to peer, over unix sockets in the runtime
+ * directory. DESIGN section 5. What crosses is an id, a name, a state: every program reads the same option files
+ * itself.
+ *
+ *   RUNTIME/forward            org.emailrelay.Forward1 at /org/emailrelay/Forward (socket-activated)
+ *     Wake(s trigger)             look for mail to forward now. Triggers: "client disconnect", "admin",
+ *                                 "poll", "startup", "rescan": for the log. Answers when noted.
+ *     Send(s id) → (u code, s text)
+ *                                 forward this message before others; answers when it is settled:
+ *                                 250 delivered (at least in part), 4xx or 5xx refused with the next hop's text and not
+ *                                 tried again, 0 still queued, text says why.
+ *     Status() → a{ss}            as Control1.Status
+ *
+ *   RUNTIME/control/PROGRAM    org.emailrelay.Control1 at /org/emailrelay/Control (never activates anything)
+ *     Status() → a{ss}            what the program says of itself, in words
+ *     Reload()                    read the configuration anew; fails with ConfigRefused and all its errors, and then
+ *                                 the old one stays in force
+ *     Stop()                      as SIGTERM
+ *
+ *   RUNTIME/filter             org.emailrelay.Filter1: Verify, Run, Blocked (with the filters)
+ *   RUNTIME/pam                one line in, one line out (with authentication)
+ *
+ * A peer that vanishes in mid-call is trouble of the temporary kind. */
+
+#define BUS_FORWARD_SOCKET    "forward"
+#define BUS_FORWARD_PATH      "/org/emailrelay/Forward"
+#define BUS_FORWARD_INTERFACE "org.emailrelay.Forward1"
+
+#define BUS_CONTROL_DIRECTORY "control"
+#define BUS_CONTROL_PATH      "/org/emailrelay/Control"
+#define BUS_CONTROL_INTERFACE "org.emailrelay.Control1"
+
+#define BUS_ERROR_TEMPORARY      "org.emailrelay.Error.Temporary"
+#define BUS_ERROR_PERMANENT      "org.emailrelay.Error.Permanent"
+#define BUS_ERROR_UNKNOWN        "org.emailrelay.Error.Unknown"
+#define BUS_ERROR_CONFIG_REFUSED "org.emailrelay.Error.ConfigRefused"
+
+/* Names of the descriptors that sockets are passed under (FileDescriptorName= of the socket units,
+ * and --interface=NAME=fd#N without systemd). */
+#define DESCRIPTOR_SMTP       "smtp"
+#define DESCRIPTOR_SUBMISSION "submission"
+#define DESCRIPTOR_SMTPS      "smtps"
+#define DESCRIPTOR_SUBMIT     "submit"
+#define DESCRIPTOR_FORWARD    "forward"
