@@ -24,6 +24,6 @@ int log_classic_escape(Buffer *buffer, const char *text, size_t size);
 int log_classic_line(Buffer *buffer, const LogConfig *config, int priority, uint64_t realtime,
                 const LogField *fields, const char *text, size_t size, size_t *ret_body);
 
-/* The name of the log file at this time: %d and %h filled in; other percent signs are kept. The caller
- * frees; NULL when memory is short. */
+/* The name of the log file at this time: %d and %h filled in; other percent signs are kept. The
+ * caller frees; NULL when memory is short. */
 char *log_classic_file_name(const char *pattern, uint64_t realtime);

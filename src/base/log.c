@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The log: the front that makes records, the bounded queue, the thread that empties it, and the places
- * where records end up. The text form is log-classic.c.
+/* The log: the front that makes records, the bounded queue, the thread that empties it, and the
+ * places where records end up. The text form is log-classic.c.
  *
- * A record is made ready to be written by the thread that logs, so that the queue holds nothing but
- * finished octets. What cannot be queued or written is counted, and the count is written behind the
- * next record that gets through.
+ * A record is made ready to be written by the thread that logs, so that the queue holds nothing
+ * but finished octets. What cannot be queued or written is counted, and the count is written
+ * behind the next record that gets through.
  *
  * There is one log in a process, so this file has what the others do without: static state. */
 
@@ -32,8 +32,6 @@
 #include "base/text.h"
 
 enum {
-        LOG_QUEUE_RECORDS_MAX = 4096,
-        LOG_QUEUE_OCTETS_MAX = 4 * 1024 * 1024,
         LOG_FIELDS_MAX = 40,    /* of one record in the journal, ours included */
         LOG_FILE_MODE = 0660,   /* whatever the umask: log readers are in the group */
         LOG_CLOSE_SECONDS = 1,  /* what a stuck disk may cost at the end of the program */
@@ -63,8 +61,8 @@ typedef struct Log {
         uint64_t n_dropped;
 } Log;
 
-/* Guards everything below and what they point to, except that a log's thread alone uses the log's file
- * once it has been started. */
+/* Guards everything below and what they point to, except that a log's thread alone uses the
+ * log's file once it has been started. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static Log *current;
 static int current_level = LOG_INFO;
@@ -216,8 +214,7 @@ static int open_log_file(const char *name) {
                 int fd = open(name, flags | O_CREAT | O_EXCL, LOG_FILE_MODE);
 
                 if (fd >= 0) {
-                        (void) fchmod(fd,
-                                        LOG_FILE_MODE); /* a file system without modes: never mind */
+                        (void) fchmod(fd, LOG_FILE_MODE); /* no modes there: never mind */
                         return fd;
                 }
                 if (errno != EEXIST)
@@ -231,8 +228,8 @@ static int open_log_file(const char *name) {
         return -ENOENT; /* a link to nowhere */
 }
 
-/* Opens the file of this hour when that is another one than before. When that fails the old one goes on being
- * used: a log in the wrong file is better than none. */
+/* Opens the file of this hour when that is another one than before. When that fails the old one
+ * goes on being used: a log in the wrong file is better than none. */
 static int follow_file_name(Log *log, uint64_t realtime) {
         _cleanup_(freep) char *name = log_classic_file_name(log->config.file, realtime);
         int fd;
@@ -338,27 +335,47 @@ static Log *log_free(Log *log) {
 }
 DEFINE_CLEANUP(Log, log_free)
 
-/* Writes one record, and behind it the number of those that were lost. Called and left with the mutex held,
- * which is released meanwhile when there is a thread. */
-static void write_and_report(Log *log, LogRecord *record, bool unlock) {
-        uint64_t n_dropped =
-                        log->first ? 0
-                                   : log->n_dropped; /* in the order of events: those before first */
+/* Losses are reported once half of the queue is free again: while it is full a report would
+ * only take the place of another record. */
+static bool queue_has_room(const Log *log) {
+        return log->n_records <= LOG_QUEUE_RECORDS_MAX / 2 &&
+               log->n_octets <= LOG_QUEUE_OCTETS_MAX / 2;
+}
+
+/* Called with the mutex held, which nobody needs while the thread writes. */
+static void unlock_if_thread(const Log *log) {
+        if (log->with_thread)
+                (void) pthread_mutex_unlock(&mutex);
+}
+
+static void lock_if_thread(const Log *log) {
+        if (log->with_thread)
+                (void) pthread_mutex_lock(&mutex);
+}
+
+/* Writes one record, and behind it the number of those that were lost. Called and left with the
+ * mutex held. */
+static void write_and_report(Log *log, LogRecord *record) {
+        uint64_t n_dropped;
         int r;
 
-        if (unlock)
-                (void) pthread_mutex_unlock(&mutex);
+        unlock_if_thread(log);
         r = write_record(log, record);
         free(record);
-        if (r >= 0 && n_dropped > 0 && write_dropped(log, n_dropped) < 0)
-                n_dropped = 0;
-        if (unlock)
-                (void) pthread_mutex_lock(&mutex);
+        lock_if_thread(log);
+        if (r < 0) {
+                log->n_dropped++;
+                return;
+        }
+        n_dropped = log->n_dropped;
+        if (n_dropped == 0 || !queue_has_room(log))
+                return;
 
+        unlock_if_thread(log);
+        r = write_dropped(log, n_dropped);
+        lock_if_thread(log);
         if (r >= 0)
                 log->n_dropped -= n_dropped;
-        else
-                log->n_dropped++;
 }
 
 static void *log_thread(void *userdata) {
@@ -369,7 +386,7 @@ static void *log_thread(void *userdata) {
                 LogRecord *record = queue_pop(log);
 
                 if (record)
-                        write_and_report(log, record, true);
+                        write_and_report(log, record);
                 else if (log->stopping)
                         break;
                 else
@@ -394,8 +411,8 @@ static int start_thread(Log *log) {
         return r;
 }
 
-/* Ends a log that is no longer `current`. A thread that is stuck in a write is left behind; it frees the log if it
- * ever comes back. */
+/* Ends a log that is no longer `current`. A thread that is stuck in a write is left behind; it
+ * frees the log if it ever comes back. */
 static void log_finish(Log *log) {
         struct timespec deadline;
 
@@ -423,8 +440,8 @@ static void log_finish(Log *log) {
 
 /* ---- opening and closing ---- */
 
-/* systemd sets JOURNAL_STREAM=DEVICE:INODE for a service whose output is a stream to the journal. It is inherited
- * by programs whose stderr goes elsewhere, hence the comparison. */
+/* systemd sets JOURNAL_STREAM=DEVICE:INODE for a service whose output is a stream to the
+ * journal. It is inherited by programs whose stderr goes elsewhere, hence the comparison. */
 static bool stderr_is_journal(void) {
         const char *stream = getenv("JOURNAL_STREAM"), *colon;
         uint64_t device, inode;
@@ -535,7 +552,7 @@ static void log_to_current(
                 return;
         }
         if (!current->with_thread)
-                write_and_report(current, record, false);
+                write_and_report(current, record);
         else if (!queue_push(current, record)) {
                 current->n_dropped++;
                 free(record);

@@ -23,6 +23,11 @@ typedef struct LogField {
 #define LOG_FIELDS(...) ((const LogField[]){__VA_ARGS__, {NULL, NULL}})
 #define LOG_NO_FIELDS   ((const LogField[]){{NULL, NULL}})
 
+enum {
+        LOG_QUEUE_RECORDS_MAX = 4096,
+        LOG_QUEUE_OCTETS_MAX = 4 * 1024 * 1024,
+};
+
 typedef enum LogTarget {
         LOG_TARGET_AUTO, /* the journal when stderr is connected to it, else stderr */
         LOG_TARGET_JOURNAL,
@@ -32,20 +37,23 @@ typedef enum LogTarget {
 
 typedef struct LogConfig {
         LogTarget target;
-        int level;             /* highest syslog priority that is logged, LOG_INFO by default */
+        int level;             /* highest syslog priority that is logged; 0 means LOG_INFO */
         const char *program;   /* "emailrelay": what classic lines begin with */
         bool to_stderr;        /* CLASSIC only */
         bool to_syslog;        /* CLASSIC only */
-        int syslog_facility;   /* LOG_MAIL */
+        int syslog_facility;   /* 0 means LOG_MAIL */
         const char *file;      /* CLASSIC only: path with %d (YYYYMMDD) and %h (HH), or NULL; instead of stderr */
         bool with_time;        /* classic line: YYYYMMDD.HHMMSS.mmm: */
         bool with_address;     /* classic line: the value of EMAILRELAY_CLIENT */
-        bool with_msgid;       /* classic line: the value of EMAILRELAY_MSGID */
+        bool with_msgid;       /* classic line: the value of EMAILRELAY_MSGID without "emailrelay." */
         bool asynchronous;     /* start the thread: daemons yes, tools no */
 } LogConfig;
 
-/* Opens the log; called again it changes to the new configuration (strings are copied). Before the first call
- * records go to stderr. 0, or negative errno of opening the file or starting the thread. */
+/* Opens the log; called again it changes to the new configuration (strings are copied), and
+ * opens a log file anew. Before the first call records go to stderr. 0, or negative errno of
+ * opening the file or starting the thread: then all stays as it was. The thread does not
+ * survive a fork(): a program that becomes a daemon opens its log afterwards. Opening and
+ * closing is for the main thread. */
 int log_open(const LogConfig *config);
 
 /* Writes out what is queued, for at most a second, and ends the thread. */

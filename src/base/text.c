@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Text from outside. Nothing here knows a protocol: numbers, spans of time, escapes, xtext (RFC 3461,
- * section 4) and UTF-8 (RFC 3629), all of it independent of the locale. */
+/* Text from outside. Nothing here knows a protocol: numbers, spans of time, escapes, xtext (RFC
+ * 3461, section 4) and UTF-8 (RFC 3629), all of it independent of the locale. */
 
 #include <assert.h>
 #include <errno.h>
@@ -315,8 +315,8 @@ int xtext_decode(const char *text, size_t size, char **ret) {
         return 0;
 }
 
-/* Octets of the character that begins here, 0 when none does. The second octet's range is what keeps out overlong
- * forms (E0, F0), surrogates (ED) and what is above U+10FFFF (F4). */
+/* Octets of the character that begins here, 0 when none does. The second octet's range is what
+ * keeps out overlong forms (E0, F0), surrogates (ED) and what is above U+10FFFF (F4). */
 static size_t utf8_character(const unsigned char *p, size_t size) {
         unsigned char from = 0x80, to = 0xbf;
         size_t n;
@@ -364,8 +364,8 @@ bool text_has_8bit(const char *text, size_t size) {
         return false;
 }
 
-/* Edit distance in which exchanging two neighbours counts as one slip ("prot" for "port"): three rows of
- * the usual table are enough. Both words fit NEAREST_WORD_MAX. */
+/* Edit distance in which exchanging two neighbours counts as one slip ("prot" for "port"):
+ * three rows of the usual table are enough. Both words fit NEAREST_WORD_MAX. */
 static size_t edit_distance(const char *a, size_t a_size, const char *b, size_t b_size) {
         size_t rows[3][NEAREST_WORD_MAX + 1];
 
