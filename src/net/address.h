@@ -78,6 +78,6 @@ DEFINE_CLEANUP(NetEndpoint, net_endpoint_free)
  * socket is replaced, with the mode given. Backlog SOMAXCONN. 0 or negative errno. */
 int net_listen(const NetAddress *address, unsigned unix_mode, int *ret_fd);
 
-/* The host's own name: the canonical one of the host name in /etc/hosts, else `<hostname>.localnet`; never from DNS. Lower case.
- * The caller frees. 0 or -ENOMEM. `hosts_path` NULL: /etc/hosts. */
+/* The host's own name: the canonical one of the host name in /etc/hosts, if it has a dot and is not a localhost; else the
+ * host name itself, with ".localnet" when it has no dot; never from DNS. Lower case. The caller frees. 0 or -ENOMEM. `hosts_path` NULL: /etc/hosts. */
 int net_local_domain(const char *hosts_path, char **ret);

@@ -43,8 +43,9 @@ int connection_fd(const Connection *connection);
 Buffer *connection_input(Connection *connection);
 Buffer *connection_output(Connection *connection);
 
-/* Wants (or no longer wants) input. While the input holds `limit` octets or more nothing is read. Input that is
- * already there is not announced again. */
+/* Wants (or no longer wants) input. While the input holds `limit` octets or more nothing is read; one read may add up to
+ * CONNECTION_READ_SIZE. Input that is already there is not announced again. Who consumes outside of the handler calls this
+ * again afterwards, or a full input stays unread. */
 void connection_read(Connection *connection, bool wanted, size_t limit);
 
 /* Sends what it can now; the rest goes out by itself, then CONNECTION_DRAINED. Returns 1 when all was sent, 0 when some waits, negative

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* A connected socket in the event loop. It is one epoll registration and, once a deadline was set, one timer, and
+ * both are changed as rarely as can be: a session of short commands costs one receive and one send per
+ * command and nothing else. That is why
+ * - output is sent at once, and only what the kernel does not take waits for EPOLLOUT;
+ * - an interest that has gone is dropped only when an event for it comes;
+ * - a deadline that moves later is noticed when the timer fires early.
+ * The socket is level-triggered, so an event that nobody waits for must be switched off, or the loop would spin:
+ * hang-up and error cannot be masked, then the whole registration is switched off.
+ * TCP only in as much as Nagle's delay is turned off (RFC 896; its cure would hurt a dialogue). */
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "net/connection.h"
+
+enum {
+        /* Room for a command, taken before it is known what comes. */
+        READ_ROOM = 1024,
+        /* After a read of this size the next one goes straight into a large buffer. */
+        READ_BULK = 16 * 1024,
+        TIMER_ACCURACY_USEC = 20 * 1000,
+};
+
+struct Connection {
+        unsigned n_refs; /* its owner, and whoever calls its handler */
+        bool closed;     /* the owner has freed it */
+        bool failed;     /* an error was reported */
+        bool reading, bulk, eof;
+        bool blocked;  /* the kernel's queue was full: EPOLLOUT will tell */
+        bool shutting; /* shut down when the output has gone */
+        int fd;
+        size_t limit;
+        Buffer input, output;
+        sd_event *event;
+        sd_event_source *io, *timer;
+        uint32_t registered;    /* what io is set to, 0 when it is off */
+        uint64_t deadline_usec; /* 0: none */
+        uint64_t timer_usec;    /* when the timer fires; 0: it is off */
+        ConnectionHandler handler;
+        void *userdata;
+};
+
+static void connection_unref(Connection *connection) {
+        assert(connection->n_refs > 0);
+        if (--connection->n_refs == 0)
+                free(connection);
+}
+
+static bool is_over(const Connection *connection) {
+        return connection->closed || connection->failed;
+}
+
+static bool wants_input(const Connection *connection) {
+        return connection->reading && !connection->eof &&
+               buffer_size(&connection->input) < connection->limit;
+}
+
+/* What the connection waits for. The only function that sets I/O events. */
+static int update_events(Connection *connection) {
+        uint32_t events = 0;
+        int r;
+
+        if (connection->closed)
+                return 0;
+        if (!connection->failed)
+                events = (wants_input(connection) ? EPOLLIN : 0) |
+                         (connection->blocked ? EPOLLOUT : 0);
+        if (events == connection->registered)
+                return 0;
+
+        if (events != 0) {
+                r = sd_event_source_set_io_events(connection->io, events);
+                if (r < 0)
+                        return r;
+        }
+        if ((events != 0) != (connection->registered != 0)) {
+                r = sd_event_source_set_enabled(
+                                connection->io, events ? SD_EVENT_ON : SD_EVENT_OFF);
+                if (r < 0)
+                        return r;
+        }
+        connection->registered = events;
+        return 0;
+}
+
+/* Marks the connection as broken and passes the error on. */
+static int fail(Connection *connection, int error) {
+        connection->failed = true;
+        connection->blocked = false;
+        connection->deadline_usec = 0;
+        (void) update_events(connection); /* switching off does not fail */
+        return error;
+}
+
+/* The caller holds a reference. */
+static void emit(Connection *connection, ConnectionEvent event, int error) {
+        connection->handler(connection, event, error, connection->userdata);
+        if (!connection->closed && buffer_size(&connection->input) == 0)
+                buffer_done(&connection->input); /* the next command may be far away */
+}
+
+static void emit_error(Connection *connection, int error) {
+        emit(connection, CONNECTION_ERROR, fail(connection, error));
+}
+
+/* Sends once. 1: nothing is left, 0: the kernel's queue is full. */
+static int send_output(Connection *connection) {
+        size_t size = buffer_size(&connection->output);
+        ssize_t n = 0;
+
+        if (size > 0) {
+                n = send(connection->fd, buffer_data(&connection->output), size, MSG_NOSIGNAL);
+                if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                        n = 0;
+                if (n < 0)
+                        return -errno;
+        }
+
+        buffer_consume(&connection->output, (size_t) n);
+        if ((size_t) n < size)
+                return 0;
+        buffer_done(&connection->output);
+        return 1;
+}
+
+/* Reads once: into the room that is there for a command, and what is more than that by way of the stack, so that a
+ * connection never owns memory for input that it has not got. In the middle of a long message the memory
+ * is taken first instead, which saves the copy. Returns the number of octets, -EAGAIN when there are none. */
+static ssize_t receive_input(Connection *connection) {
+        char overflow[CONNECTION_READ_SIZE - READ_ROOM];
+        size_t room = connection->bulk ? CONNECTION_READ_SIZE : READ_ROOM;
+        struct iovec parts[2] = {
+                        {.iov_len = room},
+                        {.iov_base = overflow, .iov_len = sizeof(overflow)},
+        };
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = connection->bulk ? 1 : 2};
+        ssize_t n;
+        int r;
+
+        parts[0].iov_base = buffer_reserve(&connection->input, room);
+        if (!parts[0].iov_base)
+                return -ENOMEM;
+        n = recvmsg(connection->fd, &message, 0);
+        if (n < 0)
+                return errno == EINTR ? -EAGAIN : -errno;
+
+        connection->bulk = n >= READ_BULK;
+        buffer_added(&connection->input, MIN_OF((size_t) n, room));
+        if ((size_t) n > room) {
+                r = buffer_append(&connection->input, overflow, (size_t) n - room);
+                if (r < 0)
+                        return r;
+        }
+        return n;
+}
+
+static void do_read(Connection *connection) {
+        ssize_t n = receive_input(connection);
+
+        if (n == -EAGAIN) {
+                if (buffer_size(&connection->input) == 0)
+                        buffer_done(&connection->input);
+        } else if (n < 0)
+                emit_error(connection, (int) n);
+        else if (n == 0) {
+                connection->eof = true;
+                emit(connection, CONNECTION_EOF, 0);
+        } else
+                emit(connection, CONNECTION_INPUT, 0);
+}
+
+static void do_write(Connection *connection) {
+        int r;
+
+        r = send_output(connection);
+        if (r < 0) {
+                emit_error(connection, r);
+                return;
+        }
+        if (r == 0)
+                return;
+
+        connection->blocked = false;
+        if (connection->shutting) /* a peer that has gone is noticed by reading */
+                (void) shutdown(connection->fd, SHUT_WR);
+        emit(connection, CONNECTION_DRAINED, 0);
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Connection *connection = userdata;
+        int r;
+
+        (void) source;
+        (void) fd;
+        connection->n_refs++;
+        if ((revents & (EPOLLOUT | EPOLLHUP | EPOLLERR)) && connection->blocked)
+                do_write(connection);
+        if ((revents & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !is_over(connection) &&
+                        wants_input(connection))
+                do_read(connection);
+
+        if (!is_over(connection)) {
+                r = update_events(connection);
+                if (r < 0)
+                        emit_error(connection, r);
+        }
+        connection_unref(connection);
+        return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
+
+static int arm_timer(Connection *connection, uint64_t usec) {
+        int r;
+
+        if (!connection->timer)
+                r = sd_event_add_time(connection->event, &connection->timer, CLOCK_MONOTONIC, usec,
+                                TIMER_ACCURACY_USEC, on_timer, connection);
+        else {
+                r = sd_event_source_set_time(connection->timer, usec);
+                if (r >= 0)
+                        r = sd_event_source_set_enabled(connection->timer, SD_EVENT_ONESHOT);
+        }
+        if (r < 0)
+                return r;
+
+        connection->timer_usec = usec;
+        return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        Connection *connection = userdata;
+        int r = 0;
+
+        (void) source;
+        connection->timer_usec = 0; /* one shot */
+        if (connection->deadline_usec == 0)
+                return 0;
+
+        connection->n_refs++;
+        if (connection->deadline_usec > usec) {
+                r = arm_timer(connection, connection->deadline_usec);
+                if (r < 0)
+                        emit_error(connection, r);
+        } else {
+                connection->deadline_usec = 0;
+                emit(connection, CONNECTION_DEADLINE, 0);
+        }
+        connection_unref(connection);
+        return 0;
+}
+
+int connection_new(sd_event *event, int fd, ConnectionHandler handler, void *userdata,
+                Connection **ret) {
+        static const int on = 1;
+        Connection *connection;
+        int r;
+
+        connection = calloc(1, sizeof(Connection));
+        if (!connection)
+                return -ENOMEM;
+
+        /* EPOLLIN although reading is off: most will want it before anything comes. */
+        r = sd_event_add_io(event, &connection->io, fd, EPOLLIN, on_io, connection);
+        if (r < 0) {
+                free(connection);
+                return r;
+        }
+        /* Refused by unix sockets, which have no such delay. */
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+
+        connection->n_refs = 1;
+        connection->fd = fd;
+        connection->event = sd_event_ref(event);
+        connection->registered = EPOLLIN;
+        connection->handler = handler;
+        connection->userdata = userdata;
+        *ret = connection;
+        return 0;
+}
+
+Connection *connection_free(Connection *connection) {
+        if (!connection)
+                return NULL;
+
+        assert(!connection->closed);
+        connection->closed = true;
+        connection->io = sd_event_source_disable_unref(connection->io);
+        connection->timer = sd_event_source_disable_unref(connection->timer);
+        connection->event = sd_event_unref(connection->event);
+        connection->fd = close_fd(connection->fd);
+        buffer_done(&connection->input);
+        buffer_done(&connection->output);
+        connection_unref(connection);
+        return NULL;
+}
+
+int connection_fd(const Connection *connection) {
+        return connection->fd;
+}
+
+Buffer *connection_input(Connection *connection) {
+        return &connection->input;
+}
+
+Buffer *connection_output(Connection *connection) {
+        return &connection->output;
+}
+
+void connection_read(Connection *connection, bool wanted, size_t limit) {
+        connection->reading = wanted;
+        connection->limit = limit;
+        /* Should the kernel have no memory for the registration, nothing arrives, as if the peer
+         * were silent, and the deadline ends it. */
+        if (wants_input(connection) && !(connection->registered & EPOLLIN))
+                (void) update_events(connection);
+}
+
+int connection_flush(Connection *connection) {
+        int r;
+
+        if (connection->failed)
+                return -EPIPE;
+        if (connection->blocked)
+                return 0;
+
+        r = send_output(connection);
+        if (r < 0)
+                return fail(connection, r);
+        if (r > 0)
+                return 1;
+
+        connection->blocked = true;
+        r = update_events(connection);
+        if (r < 0)
+                return fail(connection, r);
+        return 0;
+}
+
+int connection_set_deadline(Connection *connection, uint64_t monotonic_usec) {
+        connection->deadline_usec = connection->failed ? 0 : monotonic_usec;
+        if (connection->deadline_usec == 0)
+                return 0;
+        if (connection->timer_usec != 0 && connection->timer_usec <= monotonic_usec)
+                return 0;
+        return arm_timer(connection, monotonic_usec);
+}
+
+int connection_shutdown(Connection *connection) {
+        int r;
+
+        r = connection_flush(connection);
+        if (r < 0)
+                return r;
+        if (r == 0) {
+                connection->shutting = true;
+                return 0;
+        }
+        if (shutdown(connection->fd, SHUT_WR) < 0)
+                return -errno;
+        return 0;
+}
