@@ -43,10 +43,10 @@ typedef struct EnvelopeRecipient {
         char *reply;    /* the last reply's text, NULL = none */
 } EnvelopeRecipient;
 
-/* One field behind End that is not ours, kept in order. */
+/* One line behind End that is not ours, kept in order. */
 typedef struct EnvelopeTrailer {
         char *name;  /* without "X-MailRelay-" when it has that prefix, else whole */
-        char *value; /* unfolded */
+        char *value; /* unfolded, an LF where it was folded; NULL when the line is no "Name: value": then name is all of it */
         bool prefixed;
 } EnvelopeTrailer;
 
@@ -97,7 +97,7 @@ void envelope_remove_recipient(Envelope *envelope, size_t index);
 int envelope_set_reply(EnvelopeRecipient *recipient, RecipientStatus status, unsigned code, const char *reply);
 
 /* Adds one Reason and ReasonCode pair behind End; code 0 writes "X-MailRelay-ReasonCode:". The
- * reason is escaped to printable ASCII. 0 or -ENOMEM. */
+ * reason is escaped to printable ASCII. At ENVELOPE_TRAILER_MAX lines the oldest reasons make room. 0 or -ENOMEM. */
 int envelope_add_reason(Envelope *envelope, const char *reason, unsigned code);
 
 /* The last Reason (escaped text as in the file) and its code (0 = none); NULL when there is none. */
@@ -113,5 +113,6 @@ size_t envelope_n_pending(const Envelope *envelope);
 int envelope_parse(const char *data, size_t size, Envelope **ret, char **ret_why);
 
 /* Appends the envelope as a #2821.8 file with CR LF line ends. Without additional fields the octets
- * are those classic E-MailRelay writes. 0 or -ENOMEM. */
+ * are those classic E-MailRelay writes. 0; -EINVAL when a member holds a line end, which would forge fields; -E2BIG when
+ * the file could not be read again for its size; -ENOMEM. On an error the buffer is unchanged. */
 int envelope_write(const Envelope *envelope, Buffer *buffer);

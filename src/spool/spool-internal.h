@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the parts of the message store share: names of files, the lock, and the few operations on the
+ * directory that everything is made of. Nobody outside this floor includes it. */
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/util.h"
+#include "spool/spool.h"
+
+enum {
+        SPOOL_FILE_MODE = 0660, /* of every file, whatever the umask */
+};
+
+#define SUFFIX_CONTENT     ".content"
+#define SUFFIX_CONTENT_NEW ".content.new"
+#define SUFFIX_ENVELOPE    ".envelope"
+#define SUFFIX_NEW         ".envelope.new"
+#define SUFFIX_BUSY        ".envelope.busy"
+#define SUFFIX_BAD         ".envelope.bad"
+#define SUFFIX_TMP         ".tmp" /* behind one of the above */
+
+struct Spool {
+        char *path;
+        int dir_fd;
+        bool has_proc;          /* an unlinked file can be given a name through /proc/self/fd */
+        atomic_bool no_tmpfile; /* the file system has no O_TMPFILE */
+        uint32_t instance;      /* N of the ids made here */
+        atomic_uint_fast64_t sequence;
+};
+
+/* The name of one file of a message. */
+typedef struct SpoolName {
+        char text[NAME_MAX + 1];
+} SpoolName;
+
+/* `tmp` is "" or SUFFIX_TMP. The id is valid, so that the name fits. */
+SpoolName spool_name(const char *id, const char *suffix, const char *tmp);
+
+/* The suffix of the envelope in a state. */
+const char *spool_state_suffix(SpoolState state);
+
+/* True for ids of our form, emailrelay.N.TIME.SEQ. */
+bool spool_id_is_ours(const char *id);
+
+/* A descriptor of .lock of its own (open-file-description locks of one description do not exclude each other), made
+ * when missing. Negative errno. */
+int spool_lock_open(Spool *spool);
+
+/* Locks the byte of .lock that stands for the id. 0, -EAGAIN when another has it, other negative errno. The
+ * lock goes with the descriptor, or by spool_unlock(). */
+int spool_lock(int lock_fd, const char *id);
+void spool_unlock(int lock_fd, const char *id);
+
+/* Creates a file that must not exist, 0660 whatever the umask, for writing. The descriptor or negative errno. */
+int spool_create(Spool *spool, const char *name);
+
+/* Renames and never replaces: -EEXIST then. 0 or negative errno. */
+int spool_rename(Spool *spool, const char *from, const char *to);
+
+int spool_unlink(Spool *spool, const char *name);
+bool spool_exists(Spool *spool, const char *name);
+
+/* Makes the directory's entries durable. 0 or negative errno. */
+int spool_sync_directory(Spool *spool);
+
+/* True while a message that may still be sent or looked at uses the id's content file. */
+bool spool_content_in_use(Spool *spool, const char *id);
+
+int write_all(int fd, const void *data, size_t size);
+
+/* Opens a file for reading that is a regular one and no link. Negative errno; -ELOOP for a link, -EINVAL for what is no
+ * regular file. */
+int spool_open_regular(
+                Spool *spool, const char *name, uint64_t *ret_size, uint64_t *ret_mtime_usec);
+
+/* Reads and parses an envelope; outputs and errors as spool_peek(). */
+int spool_read_envelope(Spool *spool, const char *name, Envelope **ret_envelope,
+                uint64_t *ret_mtime_usec, char **ret_why);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Clears away what a crash left. Only files of our own ids that nobody works on, and of content only what
+ * belongs to a message that was never acknowledged or is already delivered. */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "spool/spool-internal.h"
+
+/* What is swept, longest first where one ends like another. */
+static const char *const debris_suffixes[] = {
+                SUFFIX_NEW SUFFIX_TMP,
+                SUFFIX_BUSY SUFFIX_TMP,
+                SUFFIX_BAD SUFFIX_TMP,
+                SUFFIX_ENVELOPE SUFFIX_TMP,
+                SUFFIX_CONTENT_NEW SUFFIX_TMP,
+                SUFFIX_CONTENT SUFFIX_TMP,
+                SUFFIX_CONTENT_NEW,
+                SUFFIX_NEW,
+};
+
+typedef struct Sweep {
+        Spool *spool;
+        int lock_fd;
+        uint64_t min_age_usec;
+        unsigned n_removed;
+} Sweep;
+
+/* The suffix when the name is debris of one of our ids. */
+static const char *parse_debris(const char *name, SpoolName *ret_id) {
+        size_t size = strlen(name);
+
+        for (size_t i = 0; i < ELEMENTSOF(debris_suffixes); i++) {
+                size_t suffix_size = strlen(debris_suffixes[i]);
+
+                if (size <= suffix_size || size - suffix_size > SPOOL_ID_MAX ||
+                                strcmp(name + size - suffix_size, debris_suffixes[i]) != 0)
+                        continue;
+                memcpy(ret_id->text, name, size - suffix_size);
+                ret_id->text[size - suffix_size] = '\0';
+                return spool_id_is_ours(ret_id->text) ? debris_suffixes[i] : NULL;
+        }
+        return NULL;
+}
+
+static bool is_old_enough(const Sweep *sweep, const struct stat *st) {
+        uint64_t now = clock_realtime(), changed;
+
+        changed = (uint64_t) st->st_mtim.tv_sec * USEC_PER_SEC +
+                  (uint64_t) st->st_mtim.tv_nsec / 1000;
+        return (now > changed ? now - changed : 0) >= sweep->min_age_usec;
+}
+
+static int remove_file(Sweep *sweep, const char *name) {
+        int r;
+
+        r = spool_unlink(sweep->spool, name);
+        if (r == 0)
+                sweep->n_removed++;
+        return r == -ENOENT ? 0 : r;
+}
+
+/* The content first: without the .envelope.new nobody could tell whose it was. */
+static int remove_message(Sweep *sweep, const char *id) {
+        int r;
+
+        if (!spool_content_in_use(sweep->spool, id)) {
+                r = remove_file(sweep, spool_name(id, SUFFIX_CONTENT, "").text);
+                if (r < 0)
+                        return r;
+        }
+        return remove_file(sweep, spool_name(id, SUFFIX_NEW, "").text);
+}
+
+static int sweep_file(Sweep *sweep, const char *name, const char *id, const char *suffix) {
+        struct stat st;
+        int r;
+
+        r = spool_lock(sweep->lock_fd, id);
+        if (r < 0)
+                return r == -EAGAIN ? 0 : r; /* it is being worked on */
+
+        /* Looked at only now: until we had the lock its owner could have finished. */
+        if (fstatat(sweep->spool->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                r = errno == ENOENT ? 0 : -errno;
+        else if (is_old_enough(sweep, &st))
+                r = strcmp(suffix, SUFFIX_NEW) == 0 ? remove_message(sweep, id)
+                                                    : remove_file(sweep, name);
+        spool_unlock(sweep->lock_fd, id);
+        return r;
+}
+
+static int sweep_directory(Sweep *sweep, DIR *directory) {
+        struct dirent *entry;
+        int result = 0;
+
+        for (;;) {
+                const char *suffix;
+                SpoolName id;
+                int r;
+
+                errno = 0;
+                entry = readdir(directory);
+                if (!entry)
+                        return errno > 0 ? -errno : result;
+                suffix = parse_debris(entry->d_name, &id);
+                if (!suffix)
+                        continue;
+                r = sweep_file(sweep, entry->d_name, id.text, suffix);
+                if (r < 0 && result == 0)
+                        result = r; /* one file's trouble does not keep the others */
+        }
+}
+
+int spool_sweep(Spool *spool, uint64_t min_age_usec, unsigned *ret_removed) {
+        _cleanup_(closep) int lock_fd = -1;
+        Sweep sweep = {.spool = spool, .min_age_usec = min_age_usec};
+        DIR *directory;
+        int fd, r;
+
+        lock_fd = spool_lock_open(spool);
+        if (lock_fd < 0)
+                return lock_fd;
+        sweep.lock_fd = lock_fd;
+        fd = openat(spool->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        directory = fdopendir(fd);
+        if (!directory) {
+                r = -errno;
+                (void) close_fd(fd);
+                return r;
+        }
+
+        r = sweep_directory(&sweep, directory);
+        (void) closedir(directory);
+        if (ret_removed)
+                *ret_removed = sweep.n_removed;
+        return r;
+}
