@@ -221,8 +221,9 @@ static int on_forgotten_answer(sd_bus_message *message, void *userdata, sd_bus_e
         return 0;
 }
 
-int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path, const char *interface,
-                const char *method, const char *argument) {
+/* Connects and makes the message of a call with one string. */
+static int bus_prepare_call(sd_event *event, const char *socket_path, const char *path, const char *interface,
+                const char *method, const char *argument, sd_bus **ret_bus, sd_bus_message **ret_message) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
         int r;
@@ -234,6 +235,34 @@ int bus_call_and_forget(sd_event *event, const char *socket_path, const char *pa
         if (r < 0)
                 return r;
         r = sd_bus_message_append(message, "s", argument);
+        if (r < 0)
+                return r;
+
+        *ret_bus = take(bus);
+        *ret_message = take(message);
+        return 0;
+}
+
+int bus_call_and_wait(const char *socket_path, const char *path, const char *interface, const char *method,
+                const char *argument, uint64_t timeout_usec) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
+        int r;
+
+        r = bus_prepare_call(NULL, socket_path, path, interface, method, argument, &bus, &message);
+        if (r < 0)
+                return r;
+        r = sd_bus_call(bus, message, timeout_usec, NULL, NULL);
+        return r < 0 ? r : 0;
+}
+
+int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path, const char *interface,
+                const char *method, const char *argument) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
+        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
+        int r;
+
+        r = bus_prepare_call(event, socket_path, path, interface, method, argument, &bus, &message);
         if (r < 0)
                 return r;
         /* a broken connection is answered too, by an error that sd-bus makes up */

@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The life of a daemon: options, log, sockets, loop, end. Knows nothing about mail. Whoever starts it (systemd or the
+ * front-end) holds the listening sockets, so it may exit whenever nothing is under way. */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/messages.h"
+#include "base/text.h"
+#include "net/address.h"
+#include "service/bus.h"
+#include "service/interfaces.h"
+#include "service/logging.h"
+#include "service/service.h"
+
+enum {
+        SOCKETS_MAX = 64,
+        STATUS_DELAY_USEC = 500 * 1000, /* a busy program says no more than two sentences a second */
+        TIMER_SLACK_USEC = 100 * 1000,
+};
+
+typedef struct ServiceSocket {
+        int fd;
+        char *name;
+} ServiceSocket;
+
+struct Service {
+        const ServiceHooks *hooks;
+        void *userdata;
+        int argc;
+        char **argv;
+        Config *config;
+        sd_event *event;
+        ServiceSocket sockets[SOCKETS_MAX];
+        size_t n_sockets;
+        BusServer *control;
+        char *control_path;
+        sd_event_source *status_timer, *idle_timer, *stop_timer;
+        char *status; /* the sentence last sent */
+        uint64_t last_activity;
+        bool stopping;
+};
+
+sd_event *service_event(Service *service) {
+        return service->event;
+}
+
+Config *service_config(Service *service) {
+        return service->config;
+}
+
+bool service_stopping(const Service *service) {
+        return service->stopping;
+}
+
+void service_exit(Service *service, int status) {
+        (void) sd_event_exit(service->event, status);
+}
+
+size_t service_n_sockets(const Service *service) {
+        return service->n_sockets;
+}
+
+int service_socket(const Service *service, size_t index, const char **ret_name) {
+        *ret_name = service->sockets[index].name;
+        return service->sockets[index].fd;
+}
+
+char *service_socket_path(Service *service, const char *name) {
+        Buffer path = {};
+
+        if (buffer_printf(&path, "%s/%s", config_string(service->config, OPTION_RUNTIME_DIR), name) < 0)
+                return NULL;
+        return buffer_take_string(&path);
+}
+
+/* ── sockets that were handed over ────────────────────────────────────────────────────────── */
+
+static int add_socket(Service *service, int fd, const char *name) {
+        char *copy;
+
+        if (service->n_sockets >= SOCKETS_MAX)
+                return -E2BIG;
+        copy = strdup(name);
+        if (!copy)
+                return -ENOMEM;
+        service->sockets[service->n_sockets++] = (ServiceSocket){.fd = fd, .name = copy};
+        return 0;
+}
+
+static int take_systemd_sockets(Service *service) {
+        char **names = NULL;
+        int n, r = 0;
+
+        n = sd_listen_fds_with_names(true, &names);
+        for (int i = 0; i < n; i++) {
+                if (r >= 0)
+                        r = add_socket(service, SD_LISTEN_FDS_START + i, names[i]);
+                free(names[i]);
+        }
+        free(names);
+        return n < 0 ? n : r;
+}
+
+/* NAME=fd#N */
+static int take_interface_socket(Service *service, const char *item) {
+        _cleanup_(freep) char *name = NULL;
+        const char *equals = strchr(item, '=');
+        uint64_t fd;
+        int r;
+
+        if (!equals || strncmp(equals, "=fd#", 4) != 0 ||
+                        parse_number(equals + 4, strlen(equals + 4), 1 << 20, &fd) < 0)
+                return config_complain(service->config, OPTION_INTERFACE,
+                                "interface: \"%s\" is not an inherited socket: give NAME=fd#N, or have a socket unit listen",
+                                item);
+        r = sd_is_socket((int) fd, AF_UNSPEC, SOCK_STREAM, true);
+        if (r <= 0)
+                return config_complain(service->config, OPTION_INTERFACE,
+                                "interface: descriptor %d of \"%s\" is not a listening socket", (int) fd, item);
+
+        name = strndup(item, (size_t) (equals - item));
+        return name ? add_socket(service, (int) fd, name) : -ENOMEM;
+}
+
+static int take_sockets(Service *service) {
+        const char *const *items;
+        size_t n;
+        int r;
+
+        r = take_systemd_sockets(service);
+        if (r < 0)
+                return r;
+
+        n = config_list(service->config, OPTION_INTERFACE, &items);
+        for (size_t i = 0; i < n; i++) {
+                r = take_interface_socket(service, items[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* ── what systemctl status shows ──────────────────────────────────────────────────────────── */
+
+static int on_status_timer(sd_event_source *source, uint64_t now, void *userdata) {
+        Service *service = userdata;
+        Buffer sentence = {};
+        char *text;
+
+        (void) source;
+        (void) now;
+        if (service->hooks->status(service->userdata, &sentence) < 0) {
+                buffer_done(&sentence);
+                return 0;
+        }
+        text = buffer_take_string(&sentence);
+        if (!text)
+                return 0;
+        if (!service->status || strcmp(text, service->status) != 0)
+                (void) sd_notifyf(false, "STATUS=%s", text); /* nobody may be listening */
+        free(service->status);
+        service->status = text;
+        return 0;
+}
+
+void service_status_changed(Service *service) {
+        int enabled = SD_EVENT_OFF;
+
+        service->last_activity = clock_monotonic();
+        if (!service->status_timer || sd_event_source_get_enabled(service->status_timer, &enabled) > 0)
+                return;
+        (void) sd_event_source_set_time_relative(service->status_timer, STATUS_DELAY_USEC);
+        (void) sd_event_source_set_enabled(service->status_timer, SD_EVENT_ONESHOT);
+}
+
+int service_report(sd_bus_message *reply, const char *key, const char *format, ...) {
+        Buffer value = {};
+        va_list arguments;
+        int r;
+
+        va_start(arguments, format);
+        r = buffer_vprintf(&value, format, arguments);
+        va_end(arguments);
+        if (r >= 0)
+                r = buffer_append(&value, "", 1);
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "{ss}", key, buffer_data(&value));
+        buffer_done(&value);
+        return r;
+}
+
+/* ── reload ───────────────────────────────────────────────────────────────────────────────── */
+
+static void log_config_errors(const char *errors) {
+        while (*errors) {
+                size_t n = strcspn(errors, "\n");
+
+                log_event(LOG_ERR, LOG_MESSAGE_CONFIG_REFUSED, LOG_NO_FIELDS, "%.*s", (int) n, errors);
+                errors += n + (errors[n] == '\n');
+        }
+}
+
+/* On -EINVAL ret_errors has the text. */
+static int reload(Service *service, char **ret_errors) {
+        _cleanup_(config_freep) Config *config = NULL;
+        int first, r;
+
+        r = config_load(service->hooks->user, service->argc, service->argv, &first, &config);
+        if (r >= 0)
+                r = service->hooks->apply(service, config, service->userdata);
+        if (r < 0) {
+                *ret_errors = strdup(config ? config_errors(config) : "");
+                return r;
+        }
+
+        (void) config_free(service->config);
+        service->config = take(config);
+        return service_log_open(service->config, service->hooks->program, true);
+}
+
+static int reload_and_say(Service *service, char **ret_errors) {
+        int r;
+
+        (void) sd_notify(false, "RELOADING=1");
+        r = reload(service, ret_errors);
+        if (r < 0) {
+                log_config_errors(*ret_errors ? *ret_errors : "");
+                log_event(LOG_ERR, LOG_MESSAGE_CONFIG_REFUSED, LOG_NO_FIELDS,
+                                "new configuration refused, the old one stays in force: %s", strerror(-r));
+        } else
+                log_notice("configuration read anew");
+        (void) sd_notify(false, "READY=1");
+        service_status_changed(service);
+        return r;
+}
+
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        _cleanup_(freep) char *errors = NULL;
+
+        (void) source;
+        (void) info;
+        (void) reload_and_say(userdata, &errors);
+        return 0;
+}
+
+/* ── the control socket ───────────────────────────────────────────────────────────────────── */
+
+static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        _cleanup_(freep) char *errors = NULL;
+        int r;
+
+        r = reload_and_say(userdata, &errors);
+        if (r < 0)
+                return sd_bus_error_setf(error, BUS_ERROR_CONFIG_REFUSED, "%s",
+                                errors && *errors ? errors : strerror(-r));
+        return sd_bus_reply_method_return(message, NULL);
+}
+
+static void begin_stop(Service *service);
+
+static int method_stop(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        (void) error;
+        begin_stop(userdata);
+        return sd_bus_reply_method_return(message, NULL);
+}
+
+static int method_status(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        Service *service = userdata;
+        Buffer sentence = {};
+        int r;
+
+        (void) error;
+        r = sd_bus_message_new_method_return(message, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_open_container(reply, 'a', "{ss}");
+        if (r < 0)
+                return r;
+        r = service->hooks->status(service->userdata, &sentence);
+        if (r >= 0)
+                r = service_report(reply, "status", "%.*s", (int) buffer_size(&sentence), buffer_data(&sentence));
+        buffer_done(&sentence);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < service->n_sockets; i++) {
+                NetAddress address;
+                char text[NET_ADDRESS_TEXT_MAX];
+
+                r = net_address_of_socket(service->sockets[i].fd, &address);
+                if (r >= 0)
+                        r = service_report(reply, "listen", "%s %s", service->sockets[i].name,
+                                        net_address_format(&address, text));
+                if (r < 0)
+                        return r;
+        }
+        r = service->hooks->report(service->userdata, reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_close_container(reply);
+        if (r < 0)
+                return r;
+        return sd_bus_send(NULL, reply, NULL);
+}
+
+static const sd_bus_vtable control_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("Status", "", "a{ss}", method_status, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Reload", "", "", method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Stop", "", "", method_stop, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
+static int open_control_socket(Service *service) {
+        _cleanup_(freep) char *directory = service_socket_path(service, BUS_CONTROL_DIRECTORY);
+        _cleanup_(closep) int fd = -1;
+        NetAddress address;
+        Buffer path = {};
+        int r;
+
+        if (!directory)
+                return -ENOMEM;
+        if (mkdir(directory, 0770) < 0 && errno != EEXIST)
+                return -errno;
+        if (buffer_printf(&path, "%s/%s", directory, service->hooks->program) < 0)
+                return -ENOMEM;
+        service->control_path = buffer_take_string(&path);
+        if (!service->control_path)
+                return -ENOMEM;
+        r = net_address_from_path(service->control_path, &address);
+        if (r < 0)
+                return r;
+        r = net_listen(&address, 0660, &fd);
+        if (r < 0)
+                return r;
+        r = bus_server_new(service->event, fd, BUS_CONTROL_PATH, BUS_CONTROL_INTERFACE, control_vtable,
+                        service, &service->control);
+        if (r < 0)
+                return r;
+        (void) take_fd(fd);
+        return 0;
+}
+
+/* ── the end ──────────────────────────────────────────────────────────────────────────────── */
+
+static int on_stop_timer(sd_event_source *source, uint64_t now, void *userdata) {
+        (void) source;
+        (void) now;
+        log_warning("stopping although work is still under way: stop-timeout has passed");
+        service_exit(userdata, EXIT_SUCCESS);
+        return 0;
+}
+
+static void begin_stop(Service *service) {
+        uint64_t timeout = config_number(service->config, OPTION_STOP_TIMEOUT);
+        int r;
+
+        if (service->stopping)
+                return;
+        service->stopping = true;
+        (void) sd_notify(false, "STOPPING=1\nSTATUS=Stopping");
+        r = sd_event_add_time_relative(service->event, &service->stop_timer, CLOCK_MONOTONIC, timeout,
+                        TIMER_SLACK_USEC, on_stop_timer, service);
+        if (r < 0) {
+                service_exit(service, EXIT_SUCCESS);
+                return;
+        }
+        service->hooks->stop(service, service->userdata);
+}
+
+static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        (void) source;
+        (void) info;
+        begin_stop(userdata);
+        return 0;
+}
+
+static int on_idle_timer(sd_event_source *source, uint64_t now, void *userdata) {
+        Service *service = userdata;
+        uint64_t limit = config_number(service->config, OPTION_IDLE_EXIT);
+        uint64_t quiet = clock_monotonic() - service->last_activity;
+
+        (void) now;
+        if (service->stopping)
+                return 0;
+        if (quiet >= limit && service->hooks->idle(service->userdata) && !bus_server_busy(service->control)) {
+                log_debug("nothing to do for a while: exiting until there is");
+                begin_stop(service);
+                return 0;
+        }
+        (void) sd_event_source_set_time_relative(source, quiet >= limit ? limit : limit - quiet);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* ── from start to end ────────────────────────────────────────────────────────────────────── */
+
+static int open_loop(Service *service) {
+        static const int signals[] = {SIGTERM, SIGINT};
+        int r;
+
+        r = sd_event_default(&service->event);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
+                r = sd_event_add_signal(service->event, NULL, signals[i], on_terminate, service);
+                if (r < 0)
+                        return r;
+        }
+        r = sd_event_add_signal(service->event, NULL, SIGHUP, on_hangup, service);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(service->event, &service->status_timer, CLOCK_MONOTONIC,
+                        STATUS_DELAY_USEC, TIMER_SLACK_USEC, on_status_timer, service);
+        if (r < 0)
+                return r;
+        return sd_event_set_watchdog(service->event, true);
+}
+
+static int open_idle_timer(Service *service) {
+        service->last_activity = clock_monotonic();
+        if (!service->hooks->idle)
+                return 0;
+        return sd_event_add_time_relative(service->event, &service->idle_timer, CLOCK_MONOTONIC,
+                        config_number(service->config, OPTION_IDLE_EXIT), TIMER_SLACK_USEC, on_idle_timer,
+                        service);
+}
+
+static void service_done(Service *service) {
+        (void) bus_server_free(service->control);
+        if (service->control_path)
+                (void) unlink(service->control_path); /* a successor makes its own */
+        free(service->control_path);
+        for (size_t i = 0; i < service->n_sockets; i++) {
+                (void) close(service->sockets[i].fd);
+                free(service->sockets[i].name);
+        }
+        sd_event_source_disable_unref(service->status_timer);
+        sd_event_source_disable_unref(service->idle_timer);
+        sd_event_source_disable_unref(service->stop_timer);
+        sd_event_unref(service->event);
+        (void) config_free(service->config);
+        free(service->status);
+}
+
+static int print_text(const Buffer *text) {
+        return fwrite(buffer_data(text), 1, buffer_size(text), stdout) == buffer_size(text) &&
+                                        fflush(stdout) == 0
+                        ? EXIT_SUCCESS
+                        : EXIT_FAILURE;
+}
+
+static int show_help(const ServiceHooks *hooks) {
+        Buffer text = {};
+        int status = EXIT_FAILURE;
+
+        if (config_help(hooks->user, hooks->usage, &text) >= 0)
+                status = print_text(&text);
+        buffer_done(&text);
+        return status;
+}
+
+static int fail(Service *service, int error, const char *what) {
+        log_config_errors(config_errors(service->config));
+        if (error != -EINVAL || !*config_errors(service->config))
+                log_error("%s: %s", what, strerror(-error));
+        (void) sd_notifyf(false, "STATUS=Failed: %s\nERRNO=%d", what, -error);
+        return EXIT_FAILURE;
+}
+
+static int serve(Service *service) {
+        int r;
+
+        r = take_sockets(service);
+        if (r < 0)
+                return fail(service, r, "cannot take over the listening sockets");
+        r = open_loop(service);
+        if (r < 0)
+                return fail(service, r, "cannot set up the event loop");
+        r = service->hooks->apply(service, service->config, service->userdata);
+        if (r < 0)
+                return fail(service, r, "cannot use the configuration");
+        r = open_control_socket(service);
+        if (r < 0)
+                return fail(service, r, "cannot listen on the control socket below runtime-dir");
+        r = service->hooks->start(service, service->userdata);
+        if (r < 0)
+                return fail(service, r, "cannot start");
+        r = open_idle_timer(service);
+        if (r < 0)
+                return fail(service, r, "cannot set up the event loop");
+
+        (void) sd_notify(false, "READY=1");
+        r = sd_event_loop(service->event);
+        return r < 0 ? fail(service, r, "event loop") : r;
+}
+
+static void block_signals(void) {
+        sigset_t set;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGTERM);
+        (void) sigaddset(&set, SIGINT);
+        (void) sigaddset(&set, SIGHUP);
+        (void) sigprocmask(SIG_BLOCK, &set, NULL);
+        (void) signal(SIGPIPE, SIG_IGN); /* a peer that has gone is an errno */
+}
+
+int service_run(const ServiceHooks *hooks, int argc, char **argv, void *userdata) {
+        Service service = {.hooks = hooks, .userdata = userdata, .argc = argc, .argv = argv};
+        int first, r, status;
+
+        block_signals();
+        r = config_load(hooks->user, argc, argv, &first, &service.config);
+        if (r >= 0 && config_flag(service.config, OPTION_HELP))
+                status = show_help(hooks);
+        else if (r >= 0 && config_flag(service.config, OPTION_VERSION))
+                status = printf("emailrelay-%s %s\n", hooks->program, PACKAGE_VERSION) < 0;
+        else if (!service.config)
+                status = EXIT_FAILURE; /* no memory to say so */
+        else if (r < 0)
+                status = fail(&service, r, "cannot read the configuration");
+        else if (first < argc) {
+                log_error("%s is not an option: this program takes options only", argv[first]);
+                status = EXIT_FAILURE;
+        } else {
+                r = service_log_open(service.config, hooks->program, true);
+                status = r < 0 ? fail(&service, r, "cannot open the log") : serve(&service);
+        }
+
+        service_done(&service);
+        log_close();
+        return status;
+}

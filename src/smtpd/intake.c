@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The message that a session takes in. Content is gathered in memory up to a chunk, then a worker thread writes
+ * it; a small message needs one trip that does everything up to the last sync. While a worker has the message the
+ * session waits, so that nothing is touched by two threads. */
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/messages.h"
+#include "smtp/received.h"
+#include "smtpd/session.h"
+#include "spool/envelope.h"
+
+enum {
+        CHUNK_SIZE = 128 * 1024,
+};
+
+struct Intake {
+        Session *session;
+        Smtpd *smtpd;
+        Envelope *envelope;
+        SpoolWriter *writer;
+        Buffer chunk;    /* content that is not written yet */
+        int error;       /* of the first write that failed: the rest is read and dropped */
+        bool committing; /* the worker is to commit, not just to write */
+        bool at_work;
+};
+
+static EnvelopeContent content_from_body(SmtpBody body) {
+        static const EnvelopeContent contents[_SMTP_BODY_MAX] = {
+                [SMTP_BODY_UNKNOWN] = ENVELOPE_CONTENT_UNKNOWN,
+                [SMTP_BODY_7BIT] = ENVELOPE_CONTENT_7BIT,
+                [SMTP_BODY_8BITMIME] = ENVELOPE_CONTENT_8BIT,
+                [SMTP_BODY_BINARYMIME] = ENVELOPE_CONTENT_BINARYMIME,
+        };
+
+        return contents[body];
+}
+
+static int fill_envelope(Session *session, Envelope *envelope) {
+        const SmtpAddress *from = smtp_server_address(session->server);
+        const char *auth = smtp_server_mail_auth(session->server);
+        int r;
+
+        envelope->content = content_from_body(smtp_server_body(session->server));
+        envelope->utf8_mailbox_names = from->utf8_local;
+        r = envelope_set(&envelope->from, from->mailbox, strlen(from->mailbox));
+        if (r < 0)
+                return r;
+        r = envelope_set(&envelope->client, session->client, strlen(session->client));
+        if (r < 0)
+                return r;
+        return envelope_set(&envelope->mail_from_auth_in, auth, strlen(auth));
+}
+
+int intake_new(Session *session, Intake **ret) {
+        Intake *intake;
+        int r;
+
+        intake = calloc(1, sizeof(Intake));
+        if (!intake)
+                return -ENOMEM;
+        intake->session = session;
+        intake->smtpd = session->smtpd;
+        r = envelope_new(&intake->envelope);
+        if (r >= 0)
+                r = fill_envelope(session, intake->envelope);
+        if (r >= 0)
+                r = spool_writer_new(session->smtpd->spool, &intake->writer);
+        if (r < 0) {
+                (void) intake_free(intake);
+                return r;
+        }
+
+        *ret = intake;
+        return 0;
+}
+
+Intake *intake_free(Intake *intake) {
+        if (!intake)
+                return NULL;
+        assert(!intake->at_work); /* the session waits for the worker, whatever its peer does */
+        (void) spool_writer_free(intake->writer);
+        (void) envelope_free(intake->envelope);
+        buffer_done(&intake->chunk);
+        free(intake);
+        return NULL;
+}
+
+int intake_add_recipient(Intake *intake, const SmtpAddress *address) {
+        int r;
+
+        r = envelope_add_recipient(intake->envelope, address->mailbox, strlen(address->mailbox), false);
+        if (r < 0)
+                return r;
+        intake->envelope->utf8_mailbox_names |= address->utf8_local;
+        return 0;
+}
+
+/* ── content ──────────────────────────────────────────────────────────────────────────────── */
+
+static int begin_content(Intake *intake) {
+        Session *session = intake->session;
+        SmtpReceived received = {
+                .helo = smtp_server_helo(session->server),
+                .client = session->client,
+                .domain = session->settings->domain,
+                .esmtp = smtp_server_is_esmtp(session->server),
+                .utf8 = smtp_server_utf8(session->server),
+                .id = spool_writer_id(intake->writer),
+                .time_usec = clock_realtime(),
+        };
+
+        if (session->settings->anonymous_content)
+                return 0;
+        return smtp_received_write(&received, &intake->chunk);
+}
+
+static int take_content(Intake *intake) {
+        Buffer *content = smtp_server_content(intake->session->server);
+        int r = 0;
+
+        if (spool_writer_size(intake->writer) == 0 && buffer_size(&intake->chunk) == 0)
+                r = begin_content(intake);
+        if (r >= 0 && intake->error == 0)
+                r = buffer_append(&intake->chunk, buffer_data(content), buffer_size(content));
+        buffer_consume(content, buffer_size(content));
+        return r;
+}
+
+/* On a worker thread. */
+static void write_message(void *userdata) {
+        Intake *intake = userdata;
+
+        if (buffer_size(&intake->chunk) > 0)
+                intake->error = spool_writer_append(
+                                intake->writer, buffer_data(&intake->chunk), buffer_size(&intake->chunk));
+        if (intake->error == 0 && intake->committing)
+                intake->error = spool_writer_commit(intake->writer, intake->envelope);
+}
+
+static void on_written(void *userdata);
+
+static int hand_to_worker(Intake *intake, bool commit) {
+        int r;
+
+        intake->committing = commit;
+        r = workers_submit(intake->smtpd->workers, write_message, on_written, intake);
+        if (r < 0)
+                return r;
+        intake->at_work = true;
+        intake->session->waiting = true;
+        return 0;
+}
+
+int intake_content(Intake *intake) {
+        int r;
+
+        r = take_content(intake);
+        if (r < 0)
+                return r;
+        if (intake->error != 0 || buffer_size(&intake->chunk) < CHUNK_SIZE)
+                return 0;
+        return hand_to_worker(intake, false);
+}
+
+/* ── the end of data ──────────────────────────────────────────────────────────────────────── */
+
+static void log_spool_trouble(Intake *intake, unsigned code, const char *text) {
+        Session *session = intake->session;
+        Smtpd *smtpd = intake->smtpd;
+
+        smtpd->spool_trouble = true;
+        smtpd->n_refused++;
+        log_event(LOG_ERR, LOG_MESSAGE_SPOOL_TROUBLE,
+                        LOG_FIELDS({"EMAILRELAY_MSGID", spool_writer_id(intake->writer)},
+                                        {"EMAILRELAY_CLIENT", session->client},
+                                        {"EMAILRELAY_SPOOL", spool_path(smtpd->spool)}),
+                        "message from %s refused with %u %s: cannot write to %s: %s",
+                        session->peer, code, text, spool_path(smtpd->spool),
+                        strerror(-intake->error));
+}
+
+/* A full disk is the sender's to wait for; anything else of the disk is trouble of ours: 4xx both. */
+static int refuse(Intake *intake) {
+        bool full = intake->error == -ENOSPC || intake->error == -EDQUOT || intake->error == -EROFS;
+        unsigned code = full ? 452 : 451;
+        const char *text = full ? "insufficient system storage: try again later"
+                                : "cannot store the message: try again later";
+
+        log_spool_trouble(intake, code, text);
+        return smtp_server_settle(intake->session->server, code, full ? "4.3.1" : "4.3.0", text);
+}
+
+static void log_accepted(Intake *intake) {
+        Session *session = intake->session;
+        const Envelope *envelope = intake->envelope;
+        const char *id = spool_writer_id(intake->writer);
+        char size[24], recipients[24];
+
+        (void) snprintf(size, sizeof(size), "%llu", (unsigned long long) spool_writer_size(intake->writer));
+        (void) snprintf(recipients, sizeof(recipients), "%zu", envelope->n_recipients);
+        log_event(LOG_INFO, LOG_MESSAGE_ACCEPTED,
+                        LOG_FIELDS({"EMAILRELAY_MSGID", id}, {"EMAILRELAY_CLIENT", envelope->client},
+                                        {"EMAILRELAY_CLIENT_UID", session->uid[0] ? session->uid : NULL},
+                                        {"EMAILRELAY_HELO", smtp_server_helo(session->server)},
+                                        {"EMAILRELAY_FROM", envelope->from}, {"EMAILRELAY_SIZE", size},
+                                        {"EMAILRELAY_RECIPIENTS", recipients}),
+                        "%s: accepted from <%s> by way of %s, size %s, recipients %s, first <%s>", id, envelope->from,
+                        envelope->client, size, recipients, envelope->recipients[0].address);
+}
+
+static void note_success(Intake *intake) {
+        Smtpd *smtpd = intake->smtpd;
+
+        if (smtpd->spool_trouble)
+                log_event(LOG_NOTICE, LOG_MESSAGE_SPOOL_RECOVERED,
+                                LOG_FIELDS({"EMAILRELAY_SPOOL", spool_path(smtpd->spool)}), "writing to %s works again",
+                                spool_path(smtpd->spool));
+        smtpd->spool_trouble = false;
+        smtpd->n_accepted++;
+        smtpd->n_octets += spool_writer_size(intake->writer);
+        log_accepted(intake);
+}
+
+static int settle_accepted(Session *session, const char *id) {
+        Buffer text = {};
+        int r;
+
+        r = buffer_printf(&text, "message processed, queued as %s", id);
+        if (r >= 0)
+                r = buffer_append(&text, "", 1);
+        if (r >= 0)
+                r = smtp_server_settle(session->server, 250, "2.0.0", buffer_data(&text));
+        buffer_done(&text);
+        return r;
+}
+
+/* The answer has been given: the session goes on, or ends when the service does. */
+static void finish(Session *session, int error) {
+        session->waiting = false;
+        session->intake = intake_free(session->intake);
+        if (error >= 0 && service_stopping(session->smtpd->service))
+                error = smtp_server_abort(session->server, 421, "4.3.2", "service is shutting down: try again later");
+        if (error < 0) {
+                session_free(session);
+                return;
+        }
+        session_continue(session);
+}
+
+void intake_sent(Session *session, unsigned code, const char *text) {
+        const char *id = spool_writer_id(session->intake->writer);
+        int r;
+
+        if (code < 300)
+                r = settle_accepted(session, id);
+        else
+                r = session_settle(session, code, NULL, text);
+        finish(session, r);
+}
+
+static void on_committed(Intake *intake) {
+        Session *session = intake->session;
+        const char *id = spool_writer_id(intake->writer);
+
+        session->n_stored++;
+        if (session->settings->immediate && session->connection && send_now(session, id) >= 0)
+                return; /* still waiting: intake_sent() */
+        finish(session, settle_accepted(session, id));
+}
+
+static void on_written(void *userdata) {
+        Intake *intake = userdata;
+        Session *session = intake->session;
+        bool committed = intake->committing && intake->error == 0;
+
+        intake->at_work = false;
+        buffer_consume(&intake->chunk, buffer_size(&intake->chunk));
+        if (committed)
+                note_success(intake);
+        if (committed)
+                on_committed(intake);
+        else if (intake->committing)
+                finish(session, refuse(intake));
+        else {
+                session->waiting = false;
+                session_continue(session);
+        }
+}
+
+int intake_commit(Intake *intake) {
+        int r;
+
+        r = take_content(intake);
+        if (r < 0)
+                return r;
+        if (intake->error == 0)
+                return hand_to_worker(intake, true);
+
+        /* an earlier chunk could not be written: all of it has been read by now */
+        r = refuse(intake);
+        intake->session->intake = intake_free(intake);
+        return r;
+}

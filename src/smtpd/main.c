@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* emailrelay-smtpd: what the service calls. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/messages.h"
+#include "smtpd/session.h"
+
+enum {
+        SWEEP_SLACK_USEC = 60 * 1000 * 1000,
+};
+
+#define SWEEP_PERIOD_USEC (3600 * USEC_PER_SEC)
+#define SWEEP_AGE_USEC    (3600 * USEC_PER_SEC) /* other programs' temporary files may be younger and in use */
+
+/* ── sweeping up after crashes ────────────────────────────────────────────────────────────── */
+
+typedef struct Sweep {
+        Smtpd *smtpd;
+        unsigned n_removed;
+        int error;
+} Sweep;
+
+static void sweep_run(void *userdata) {
+        Sweep *sweep = userdata;
+
+        sweep->error = spool_sweep(sweep->smtpd->spool, SWEEP_AGE_USEC, &sweep->n_removed);
+}
+
+static void sweep_done(void *userdata) {
+        _cleanup_(freep) Sweep *sweep = userdata;
+
+        sweep->smtpd->sweeping = false;
+        if (sweep->error < 0)
+                log_event(LOG_WARNING, LOG_MESSAGE_SPOOL_TROUBLE, LOG_NO_FIELDS, "cannot sweep %s: %s",
+                                spool_path(sweep->smtpd->spool), strerror(-sweep->error));
+        else if (sweep->n_removed > 0)
+                log_notice("removed %u files of unfinished messages from %s", sweep->n_removed,
+                                spool_path(sweep->smtpd->spool));
+}
+
+static void sweep_start(Smtpd *smtpd) {
+        Sweep *sweep;
+
+        if (smtpd->sweeping)
+                return;
+        sweep = calloc(1, sizeof(Sweep));
+        if (!sweep)
+                return; /* in an hour, then */
+        sweep->smtpd = smtpd;
+        if (workers_submit(smtpd->workers, sweep_run, sweep_done, sweep) < 0)
+                free(sweep);
+        else
+                smtpd->sweeping = true;
+}
+
+static int on_sweep_timer(sd_event_source *source, uint64_t now, void *userdata) {
+        (void) now;
+        sweep_start(userdata);
+        (void) sd_event_source_set_time_relative(source, SWEEP_PERIOD_USEC);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* ── hooks ────────────────────────────────────────────────────────────────────────────────── */
+
+static int apply(Service *service, Config *config, void *userdata) {
+        _cleanup_(settings_unrefp) Settings *settings = NULL;
+        const char *path = config_string(config, OPTION_SPOOL_DIR);
+        Smtpd *smtpd = userdata;
+        int r;
+
+        smtpd->service = service;
+        r = settings_new(config, &settings);
+        if (r < 0)
+                return r;
+
+        if (smtpd->spool && strcmp(spool_path(smtpd->spool), path) != 0)
+                return config_complain(config, OPTION_SPOOL_DIR,
+                                "spool-dir: the spool directory cannot change in a running program: restart it");
+        if (!smtpd->spool) {
+                r = spool_open(path, &smtpd->spool);
+                if (r < 0)
+                        return config_complain(config, OPTION_SPOOL_DIR,
+                                        "spool-dir: invalid spool directory: %s: %s (systemd-tmpfiles --create makes the standard one)",
+                                        path, strerror(-r));
+        }
+
+        (void) settings_unref(smtpd->settings);
+        smtpd->settings = take(settings);
+        if (smtpd->n_listeners > 0)
+                listeners_resume(smtpd); /* the limit may have been raised */
+        return 0;
+}
+
+static int start(Service *service, void *userdata) {
+        Smtpd *smtpd = userdata;
+        int r;
+
+        r = workers_new(service_event(service),
+                        (unsigned) config_number(service_config(service), OPTION_COMMIT_THREADS), &smtpd->workers);
+        if (r < 0)
+                return r;
+        r = wake_new(smtpd, &smtpd->wake);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(service_event(service), &smtpd->sweep_timer, CLOCK_MONOTONIC, 0,
+                        SWEEP_SLACK_USEC, on_sweep_timer, smtpd);
+        if (r < 0)
+                return r;
+        return listeners_open(smtpd);
+}
+
+void smtpd_finished(Smtpd *smtpd) {
+        smtpd->wake = wake_free(smtpd->wake);
+        service_exit(smtpd->service, EXIT_SUCCESS);
+}
+
+static void stop(Service *service, void *userdata) {
+        Smtpd *smtpd = userdata;
+        Session *next;
+
+        (void) service;
+        listeners_close(smtpd);
+        for (Session *session = smtpd->sessions; session; session = next) {
+                next = session->next;
+                session_stop(session);
+        }
+        if (smtpd->n_sessions == 0)
+                smtpd_finished(smtpd);
+}
+
+static bool idle(void *userdata) {
+        const Smtpd *smtpd = userdata;
+
+        return smtpd->n_sessions == 0 && workers_busy(smtpd->workers) == 0;
+}
+
+static int status(void *userdata, Buffer *sentence) {
+        const Smtpd *smtpd = userdata;
+
+        return buffer_printf(sentence, "%u sessions, %llu messages accepted, %llu requests refused%s", smtpd->n_sessions,
+                        (unsigned long long) smtpd->n_accepted, (unsigned long long) smtpd->n_refused,
+                        smtpd->spool_trouble ? "; the spool cannot be written" : "");
+}
+
+static int report(void *userdata, sd_bus_message *reply) {
+        const Smtpd *smtpd = userdata;
+        int r;
+
+        r = service_report(reply, "spool", "%s", spool_path(smtpd->spool));
+        if (r >= 0)
+                r = service_report(reply, "sessions", "%u", smtpd->n_sessions);
+        if (r >= 0)
+                r = service_report(reply, "accepted", "%llu", (unsigned long long) smtpd->n_accepted);
+        if (r >= 0)
+                r = service_report(reply, "accepted-octets", "%llu", (unsigned long long) smtpd->n_octets);
+        if (r >= 0)
+                r = service_report(reply, "refused", "%llu", (unsigned long long) smtpd->n_refused);
+        return r;
+}
+
+static void smtpd_done(Smtpd *smtpd) {
+        (void) workers_free(smtpd->workers);
+        (void) spool_free(smtpd->spool);
+        (void) settings_unref(smtpd->settings);
+        free(smtpd->listeners);
+}
+
+int main(int argc, char **argv) {
+        static const ServiceHooks hooks = {
+                .program = "smtpd",
+                .user = OPTION_USER_SMTPD,
+                .usage = "emailrelay-smtpd [OPTION…]\n\nTakes mail in by SMTP on the sockets it is handed, into the spool.",
+                .apply = apply,
+                .start = start,
+                .stop = stop,
+                .idle = idle,
+                .status = status,
+                .report = report,
+        };
+        Smtpd smtpd = {};
+        int status_code;
+
+        status_code = service_run(&hooks, argc, argv, &smtpd);
+        smtpd_done(&smtpd);
+        return status_code;
+}

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The session: moves octets between the socket and the protocol engine, does what the engine's events ask for,
+ * keeps the deadlines. Everything that waits (a worker, the forwarder) sets `waiting`, and then nothing is
+ * fed until session_continue(). */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/messages.h"
+#include "smtpd/session.h"
+
+enum {
+        INPUT_MAX = 256 * 1024, /* octets read ahead: pipelined commands, content while a worker writes */
+};
+
+#define SESSION_FIELDS(session)                                                                    \
+        {"EMAILRELAY_CLIENT", (session)->client}, {"EMAILRELAY_CLIENT_UID", (session)->uid[0] ? (session)->uid : NULL}, \
+                        {"EMAILRELAY_SOCKET", (session)->socket_name}
+
+/* ── deadlines ────────────────────────────────────────────────────────────────────────────── */
+
+static uint64_t earlier(uint64_t deadline, uint64_t begun, uint64_t timeout) {
+        uint64_t candidate = begun + timeout;
+
+        return timeout == 0 || begun == 0 || (deadline != 0 && deadline <= candidate) ? deadline : candidate;
+}
+
+static uint64_t session_deadline(const Session *session) {
+        const Settings *settings = session->settings;
+        uint64_t deadline;
+
+        if (session->waiting)
+                return 0;
+        deadline = earlier(0, session->last_input, settings->idle_timeout);
+        deadline = earlier(deadline, session->command_begun, settings->command_timeout);
+        return earlier(deadline, session->content_begun, settings->message_timeout);
+}
+
+/* Notes when a command line or a message began to arrive. */
+static void update_deadline(Session *session) {
+        uint64_t now = session->last_input;
+
+        if (!smtp_server_in_content(session->server))
+                session->content_begun = 0;
+        else if (session->content_begun == 0)
+                session->content_begun = now;
+
+        if (!smtp_server_in_command(session->server))
+                session->command_begun = 0;
+        else if (session->command_begun == 0)
+                session->command_begun = now;
+
+        (void) connection_set_deadline(session->connection, session_deadline(session)); /* else it only idles longer */
+}
+
+static void on_deadline(Session *session) {
+        const Settings *settings = session->settings;
+        const char *text;
+
+        if (session->ending) {
+                session_free(session); /* it does not even read its last reply */
+                return;
+        }
+        if (session->content_begun && settings->message_timeout &&
+                        clock_monotonic() >= session->content_begun + settings->message_timeout)
+                text = "message took longer than message-timeout to arrive";
+        else if (session->command_begun && settings->command_timeout &&
+                        clock_monotonic() >= session->command_begun + settings->command_timeout)
+                text = "command took longer than command-timeout to arrive";
+        else
+                text = "idle timeout";
+
+        log_event(LOG_NOTICE, LOG_MESSAGE_LIMIT, LOG_FIELDS(SESSION_FIELDS(session)),
+                        "closing session of %s: %s", session->peer, text);
+        if (smtp_server_abort(session->server, 421, "4.4.2", text) < 0) {
+                session_free(session);
+                return;
+        }
+        session_continue(session);
+}
+
+/* ── the engine's events ──────────────────────────────────────────────────────────────────── */
+
+static void log_refusal(Session *session) {
+        const char *about, *reply;
+        unsigned code;
+
+        reply = smtp_server_refusal(session->server, &code, &about);
+        session->smtpd->n_refused++;
+        log_event(LOG_NOTICE, LOG_MESSAGE_REJECTED,
+                        LOG_FIELDS(SESSION_FIELDS(session), {"EMAILRELAY_REPLY", reply}, {"EMAILRELAY_COMMAND", about}),
+                        "refused \"%s\" of %s: %s", about, session->peer, reply);
+}
+
+int session_settle(Session *session, unsigned code, const char *enhanced, const char *text) {
+        int r;
+
+        r = smtp_server_settle(session->server, code, enhanced, text);
+        if (r >= 0 && code >= 400)
+                log_refusal(session);
+        return r;
+}
+
+static int on_mail(Session *session) {
+        int r;
+
+        r = intake_new(session, &session->intake);
+        if (r < 0)
+                return session_settle(session, 452, "4.3.1", "insufficient memory: try again later");
+        return session_settle(session, 250, "2.1.0", NULL);
+}
+
+static int on_recipient(Session *session) {
+        int r;
+
+        r = intake_add_recipient(session->intake, smtp_server_address(session->server));
+        if (r < 0)
+                return session_settle(session, 452, "4.5.3", "too many recipients");
+        return session_settle(session, 250, "2.1.5", NULL);
+}
+
+/* Does what one event asks for. 0, or negative errno: the session cannot go on. */
+static int handle_event(Session *session, SmtpEvent event) {
+        switch (event) {
+        case SMTP_MAIL:
+                return on_mail(session);
+        case SMTP_RCPT:
+                return on_recipient(session);
+        case SMTP_VRFY:
+                return session_settle(session, 252, "2.1.5", NULL);
+        case SMTP_CONTENT:
+                return intake_content(session->intake);
+        case SMTP_COMMIT:
+                return intake_commit(session->intake);
+        case SMTP_RESET:
+                session->intake = intake_free(session->intake);
+                return 0;
+        case SMTP_REFUSED:
+                log_refusal(session);
+                return 0;
+        case SMTP_CLOSE:
+                session->ending = true;
+                return 0;
+        case SMTP_WANT_INPUT:
+        default:
+                return 0;
+        }
+}
+
+/* ── octets ───────────────────────────────────────────────────────────────────────────────── */
+
+/* Moves replies to the socket's queue and sends them. */
+static int send_replies(Session *session) {
+        Buffer *replies = smtp_server_output(session->server);
+        int r;
+
+        if (buffer_size(replies) == 0)
+                return 0;
+        r = buffer_append(connection_output(session->connection), buffer_data(replies), buffer_size(replies));
+        if (r < 0)
+                return r;
+        buffer_consume(replies, buffer_size(replies));
+        return 0;
+}
+
+static bool too_many_replies(Session *session) {
+        return buffer_size(connection_output(session->connection)) > session->settings->pending_replies_max;
+}
+
+/* Feeds the engine until it wants more input, something is waited for, or the peer should read first. */
+static int feed(Session *session) {
+        Buffer *input = connection_input(session->connection);
+        SmtpEvent event;
+        int r;
+
+        do {
+                size_t used;
+
+                r = smtp_server_feed(session->server, buffer_data(input), buffer_size(input), &used, &event);
+                if (r < 0)
+                        return r;
+                buffer_consume(input, used);
+                r = handle_event(session, event);
+                if (r < 0)
+                        return r;
+                r = send_replies(session);
+                if (r < 0)
+                        return r;
+        } while (event != SMTP_WANT_INPUT && !session->waiting && !session->ending && !too_many_replies(session));
+        return 0;
+}
+
+/* Everything that was said has been sent: is there a reason to close? */
+static bool at_end(const Session *session) {
+        return session->ending || (session->eof && !session->waiting);
+}
+
+/* The one place that decides what the connection waits for. */
+static void session_update(Session *session) {
+        bool reading = !session->ending && !session->eof && !too_many_replies(session);
+
+        if (session->waiting || session->ending)
+                session->command_begun = 0;
+        update_deadline(session);
+        connection_read(session->connection, reading, INPUT_MAX);
+}
+
+static void session_step(Session *session) {
+        int r = 0;
+
+        if (!session->waiting && !session->ending && !too_many_replies(session))
+                r = feed(session);
+        if (r < 0) {
+                log_event(LOG_ERR, NULL, LOG_FIELDS(SESSION_FIELDS(session)), "closing session of %s: %s", session->peer,
+                                strerror(-r));
+                session_free(session);
+                return;
+        }
+
+        r = connection_flush(session->connection);
+        if (r < 0) {
+                session_free(session);
+                return;
+        }
+        if (r > 0 && at_end(session)) {
+                (void) connection_shutdown(session->connection); /* it is over anyway */
+                session_free(session);
+                return;
+        }
+        session_update(session);
+        service_status_changed(session->smtpd->service);
+}
+
+void session_continue(Session *session) {
+        session->last_input = clock_monotonic(); /* the peer had to wait for us */
+        if (session->connection)
+                session_step(session);
+        else if (!session->waiting)
+                session_free(session);
+}
+
+static void on_connection_event(Connection *connection, ConnectionEvent event, int error, void *userdata) {
+        Session *session = userdata;
+
+        (void) connection;
+        (void) error;
+        switch (event) {
+        case CONNECTION_INPUT:
+                session->last_input = clock_monotonic();
+                session_step(session);
+                return;
+        case CONNECTION_DRAINED:
+                session_continue(session);
+                return;
+        case CONNECTION_EOF:
+                session->eof = true;
+                session_step(session);
+                return;
+        case CONNECTION_DEADLINE:
+                on_deadline(session);
+                return;
+        case CONNECTION_ERROR:
+        default:
+                session_free(session);
+        }
+}
+
+/* ── begin and end ────────────────────────────────────────────────────────────────────────── */
+
+static void peer_uid(Session *session, int fd, const NetAddress *peer) {
+        struct ucred credentials;
+        socklen_t size = sizeof(credentials);
+
+        if (peer->any.sa_family != AF_UNIX ||
+                        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+                return;
+        (void) snprintf(session->uid, sizeof(session->uid), "%u", (unsigned) credentials.uid); /* at most ten digits */
+}
+
+int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name, Session **ret) {
+        Session *session;
+        int r;
+
+        session = calloc(1, sizeof(Session));
+        if (!session)
+                return -ENOMEM;
+        session->smtpd = smtpd;
+        session->settings = settings_ref(smtpd->settings);
+        session->client_key = net_address_client_key(peer);
+        session->socket_name = socket_name;
+        session->last_input = clock_monotonic();
+        (void) net_address_format_ip(peer, session->client);
+        (void) net_address_format(peer, session->peer);
+        peer_uid(session, fd, peer);
+
+        r = smtp_server_new(&session->settings->smtp, session->peer, &session->server);
+        if (r >= 0)
+                r = smtp_server_greet(session->server);
+        if (r >= 0)
+                r = connection_new(service_event(smtpd->service), fd, on_connection_event, session, &session->connection);
+        if (r < 0) {
+                (void) smtp_server_free(session->server);
+                (void) settings_unref(session->settings);
+                free(session);
+                return r;
+        }
+
+        session->next = smtpd->sessions;
+        session->link = &smtpd->sessions;
+        if (session->next)
+                session->next->link = &session->next;
+        smtpd->sessions = session;
+        smtpd->n_sessions++;
+        log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL, LOG_FIELDS(SESSION_FIELDS(session)),
+                        "smtp connection from %s", session->peer);
+        *ret = session;
+        return 0;
+}
+
+void session_free(Session *session) {
+        Smtpd *smtpd = session->smtpd;
+
+        session->connection = connection_free(session->connection);
+        if (session->waiting)
+                return; /* comes back through session_continue() */
+
+        log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL, LOG_FIELDS(SESSION_FIELDS(session)),
+                        "smtp connection closed: %s", session->peer);
+        if (session->n_stored > 0 && session->settings->forward_on_disconnect)
+                wake_forwarder(smtpd->wake);
+
+        *session->link = session->next;
+        if (session->next)
+                session->next->link = session->link;
+        smtpd->n_sessions--;
+        client_forget(smtpd, session->client_key);
+
+        session->intake = intake_free(session->intake);
+        (void) smtp_server_free(session->server);
+        (void) settings_unref(session->settings);
+        free(session);
+        if (service_stopping(smtpd->service) && smtpd->n_sessions == 0)
+                smtpd_finished(smtpd);
+        listeners_resume(smtpd);
+        service_status_changed(smtpd->service);
+}
+
+void session_stop(Session *session) {
+        if (session->ending || session->waiting || smtp_server_in_transaction(session->server))
+                return; /* after its message: intake_settled() looks at service_stopping() */
+        if (smtp_server_abort(session->server, 421, "4.3.2", "service is shutting down: try again later") < 0) {
+                session_free(session);
+                return;
+        }
+        session_continue(session);
+}

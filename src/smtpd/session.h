@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* One connection of an SMTP client. */
+
+#include "net/address.h"
+#include "net/connection.h"
+#include "smtpd/smtpd.h"
+
+typedef struct Intake Intake;
+
+struct Session {
+        Smtpd *smtpd;
+        Session *next, **link;
+        Settings *settings;
+        Connection *connection; /* NULL once the peer is gone and only a commit is waited for */
+        SmtpServer *server;
+        Intake *intake; /* the message that is being taken in, NULL outside a transaction */
+        uint64_t client_key;
+        char client[NET_ADDRESS_TEXT_MAX];  /* address as in envelopes */
+        char peer[NET_ADDRESS_TEXT_MAX];    /* address with port, for the log */
+        char uid[16];                       /* of a unix socket's peer, else "" */
+        const char *socket_name;
+        uint64_t last_input, command_begun, content_begun; /* monotonic; 0 = not now */
+        bool waiting; /* for a worker or the forwarder: nothing is fed meanwhile */
+        bool ending;  /* 221 or 421 has been said: close when it is sent */
+        bool eof;
+        unsigned n_stored;
+};
+
+/* Takes over a connected socket. 0 or negative errno (the socket is then still the caller's). */
+int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name, Session **ret);
+
+/* Ends at once; a commit that is under way is finished by the worker, its result is dropped. */
+void session_free(Session *session);
+
+/* Goes on after `waiting`. */
+void session_continue(Session *session);
+
+/* Answers what the engine waits for, and logs it when it is a refusal. 0 or -ENOMEM. */
+int session_settle(Session *session, unsigned code, const char *enhanced, const char *text);
+
+/* Says 421 and closes when no transaction is under way; else when it has ended. */
+void session_stop(Session *session);
+
+/* The message of a session (intake.c) */
+
+/* At MAIL: the transaction begins. 0 or -ENOMEM. */
+int intake_new(Session *session, Intake **ret);
+
+/* Forgets the message, of which nothing stays on disk unless it was committed. Returns NULL. */
+Intake *intake_free(Intake *intake);
+
+int intake_add_recipient(Intake *intake, const SmtpAddress *address);
+
+/* Takes content from the engine; hands it to a worker when there is enough, and then the session waits. */
+int intake_content(Intake *intake);
+
+/* End of data: hands everything to a worker; settles COMMIT when the message is durable or was refused. */
+int intake_commit(Intake *intake);
+
+/* notify.c: asks the forwarder to deliver now; the answer settles COMMIT through intake_settled(). 0 or negative errno: not asked. */
+int send_now(Session *session, const char *id);
+void intake_sent(Session *session, unsigned code, const char *text);

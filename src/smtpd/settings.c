@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Options to settings. Everything that can be wrong with them is said here, before anything changes. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "net/address.h"
+#include "smtpd/settings.h"
+
+static void trace_line(void *userdata, bool sent, const char *line, size_t size) {
+        const char *client = userdata;
+
+        log_event(LOG_INFO, NULL, LOG_FIELDS({"EMAILRELAY_CLIENT", client}), "%s: \"%.*s\"",
+                        sent ? "tx>>" : "rx<<", (int) size, line);
+}
+
+/* Scopes of anonymous: the option alone means all of them. */
+static bool anonymous(const Config *config, const char *scope) {
+        const char *scopes = config_string(config, OPTION_ANONYMOUS);
+        size_t n = strlen(scope);
+
+        if (!config_is_set(config, OPTION_ANONYMOUS) || !scopes)
+                return false;
+        if (!*scopes)
+                return true;
+        while (*scopes) {
+                size_t length = strcspn(scopes, ",");
+
+                if (length == n && strncmp(scopes, scope, n) == 0)
+                        return true;
+                scopes += length + (scopes[length] == ',');
+        }
+        return false;
+}
+
+static int settings_domain(Config *config, char **ret) {
+        const char *domain = config_string(config, OPTION_DOMAIN);
+
+        if (!domain)
+                return net_local_domain(NULL, ret);
+        if (!*domain)
+                return config_complain(config, OPTION_DOMAIN, "domain: the value must not be empty");
+        for (const char *p = domain; *p; p++)
+                if (*p <= ' ' || *p >= 127)
+                        return config_complain(config, OPTION_DOMAIN,
+                                        "domain: \"%s\" has characters that are not printable ASCII: give the A-label form (xn--…)",
+                                        domain);
+        *ret = strdup(domain);
+        return *ret ? 0 : -ENOMEM;
+}
+
+static bool word(const Config *config, const char *name, bool fallback) {
+        return config_word(config, OPTION_SERVER_SMTP_CONFIG, name, fallback);
+}
+
+int settings_new(Config *config, Settings **ret) {
+        _cleanup_(settings_unrefp) Settings *settings = calloc(1, sizeof(Settings));
+        int r;
+
+        if (!settings)
+                return -ENOMEM;
+        settings->n_ref = 1;
+        r = settings_domain(config, &settings->domain);
+        if (r < 0)
+                return r;
+
+        settings->smtp = (SmtpServerConfig){
+                .domain = settings->domain,
+                .software = "E-MailRelay V" PACKAGE_VERSION,
+                .size_max = config_number(config, OPTION_SIZE),
+                .pipelining = word(config, "pipelining", true),
+                .chunking = word(config, "chunking", false),
+                .smtputf8 = word(config, "smtputf8", false),
+                .smtputf8_strict = word(config, "smtputf8strict", false),
+                .strict_parsing = word(config, "strictparsing", true),
+                .alabels = word(config, "alabels", true),
+                .enhanced_codes = word(config, "enhancedstatuscodes", false),
+                .anonymous_vrfy = anonymous(config, "vrfy"),
+                .anonymous_server = anonymous(config, "server"),
+                .refuse_bare_newlines = strcmp(config_string(config, OPTION_BARE_NEWLINES), "refuse") == 0,
+                .line_max = config_number(config, OPTION_MAX_COMMAND_LINE),
+                .address_max = config_number(config, OPTION_MAX_ADDRESS),
+                .recipients_max = (unsigned) config_number(config, OPTION_MAX_RECIPIENTS),
+                .errors_max = (unsigned) config_number(config, OPTION_MAX_ERRORS),
+                .refusals_max = (unsigned) config_number(config, OPTION_MAX_REFUSALS),
+                .received_max = (unsigned) config_number(config, OPTION_MAX_RECEIVED),
+                .trace = config_flag(config, OPTION_VERBOSE) ? trace_line : NULL,
+        };
+        settings->remote_clients = config_flag(config, OPTION_REMOTE_CLIENTS);
+        settings->anonymous_content = anonymous(config, "content");
+        settings->forward_on_disconnect = config_flag(config, OPTION_FORWARD_ON_DISCONNECT);
+        settings->immediate = config_flag(config, OPTION_IMMEDIATE);
+        settings->classic_log = config_flag(config, OPTION_LOG);
+        settings->reset_on_close = !word(config, "linger", true);
+        settings->idle_timeout = config_number(config, OPTION_IDLE_TIMEOUT);
+        settings->command_timeout = config_number(config, OPTION_COMMAND_TIMEOUT);
+        settings->message_timeout = config_number(config, OPTION_MESSAGE_TIMEOUT);
+        settings->immediate_timeout = config_number(config, OPTION_IMMEDIATE_TIMEOUT);
+        settings->pending_replies_max = config_number(config, OPTION_MAX_PENDING_REPLIES);
+        settings->sessions_max = (unsigned) config_number(config, OPTION_MAX_SESSIONS);
+        settings->sessions_per_client_max = (unsigned) config_number(config, OPTION_MAX_SESSIONS_PER_CLIENT);
+
+        *ret = take(settings);
+        return 0;
+}
+
+Settings *settings_ref(Settings *settings) {
+        settings->n_ref++;
+        return settings;
+}
+
+Settings *settings_unref(Settings *settings) {
+        if (settings && --settings->n_ref == 0) {
+                free(settings->domain);
+                free(settings);
+        }
+        return NULL;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The SMTP server: accepts connections on the sockets it was handed, runs a session on each, puts
+ * messages into the spool. Never connects to anything but the forwarder's unix socket, never runs a program.
+ *
+ *   main.c      hooks of the service
+ *   settings.c  options to settings
+ *   listener.c  accepting, limits
+ *   session.c   one connection: octets between socket and protocol engine, deadlines, the end
+ *   intake.c    the message of a session: Received line, chunks to the worker threads, commit
+ *   notify.c    telling the forwarder: Wake, Send */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/workers.h"
+#include "service/service.h"
+#include "smtpd/settings.h"
+#include "spool/spool.h"
+
+typedef struct Listener Listener;
+typedef struct Session Session;
+typedef struct Wake Wake;
+
+enum {
+        CLIENT_BUCKETS = 1024,
+};
+
+/* Sessions per client address, for the limit. */
+typedef struct Client Client;
+
+typedef struct Smtpd {
+        Service *service;
+        Settings *settings;
+        Spool *spool;
+        Workers *workers;
+        Listener *listeners;
+        size_t n_listeners;
+        Session *sessions; /* all of them, newest first */
+        unsigned n_sessions;
+        Client *clients[CLIENT_BUCKETS];
+        Wake *wake;
+        sd_event_source *sweep_timer, *accept_timer;
+        bool sweeping;
+        bool spool_trouble; /* the last commit failed */
+        uint64_t n_accepted, n_octets, n_refused;
+} Smtpd;
+
+/* listener.c */
+int listeners_open(Smtpd *smtpd);
+void listeners_close(Smtpd *smtpd);
+void listeners_pause(Smtpd *smtpd);
+void listeners_resume(Smtpd *smtpd);         /* after a session has ended or the limits have changed */
+void client_forget(Smtpd *smtpd, uint64_t key); /* one session less */
+
+/* main.c: the last session of a stopping service has ended */
+void smtpd_finished(Smtpd *smtpd);
+
+/* notify.c */
+int wake_new(Smtpd *smtpd, Wake **ret);
+Wake *wake_free(Wake *wake); /* sends a wake that is pending, for at most a second */
+void wake_forwarder(Wake *wake); /* at most every WAKE_PAUSE_USEC, never waited for */
