@@ -24,9 +24,9 @@ typedef struct SmtpServerConfig {
         bool pipelining, chunking, smtputf8, smtputf8_strict, strict_parsing, alabels, enhanced_codes;
         bool anonymous_vrfy, anonymous_server;
         bool refuse_bare_newlines;
-        size_t line_max;      /* octets of a command line, CR LF included */
-        size_t address_max;
-        unsigned recipients_max;
+        size_t line_max;      /* octets of a command line, CR LF included; at least 2 */
+        size_t address_max;   /* octets between the brackets */
+        unsigned recipients_max; /* 0 in this and what follows: no limit */
         unsigned errors_max;   /* 500, 501, 502, 503, 504, 555: the one that reaches it is answered, then 421 and close */
         unsigned refusals_max; /* other 5xx */
         unsigned received_max;
@@ -55,15 +55,17 @@ DEFINE_CLEANUP(SmtpServer, smtp_server_free)
 /* Puts the 220 greeting (`220 DOMAIN -- SOFTWARE -- Service ready`, anonymous: `220 greeting`) into the output. */
 int smtp_server_greet(SmtpServer *server);
 
-/* Consumes at most one event's worth of input; ret_used gets the octets consumed (they are the caller's to drop).
+/* Consumes at most one event's worth of input (nothing before the greeting); ret_used gets the octets consumed (they are the caller's to drop).
  * While an event waits for smtp_server_settle() nothing may be fed. Input that is offered again is not scanned again. Returns
  * 0, or -ENOMEM. What the peer gets wrong is a reply, not an error. */
 int smtp_server_feed(SmtpServer *server, const char *data, size_t size, size_t *ret_used, SmtpEvent *ret_event);
 
 /* Answers MAIL, RCPT, VRFY or COMMIT. 2xx accepts, 4xx and 5xx refuse. `enhanced` ("2.1.5") is sent only when
- * enhanced codes are on and may be NULL (then derived from the code: X.0.0). `text` NULL: the classic text (`sender <a@b> OK`,
+ * enhanced codes are on and may be NULL (then 2.1.0 for MAIL, 2.1.5 for RCPT, else X.0.0 derived from the code, as when
+ * its class is not the code's). `text` NULL: the classic text (`sender <a@b> OK`,
  * `recipient <a@b> OK`, `message processed`, `cannot verify but will accept: ARG`). Control characters in text are escaped; a text of several lines
- * (\n) becomes a multi-line reply. Counts refusals. 0 or -ENOMEM. */
+ * (\n) becomes a multi-line reply. Counts refusals: feed on
+ * afterwards even without input, for it may be time to close. 0 or -ENOMEM. */
 int smtp_server_settle(SmtpServer *server, unsigned code, const char *enhanced, const char *text);
 
 /* Ends the session from outside: the reply (e.g. 421 4.4.2 idle timeout) goes into the output, everything later
@@ -77,7 +79,7 @@ Buffer *smtp_server_output(SmtpServer *server);
 Buffer *smtp_server_content(SmtpServer *server);
 
 /* What is known, valid until the next feed: */
-const SmtpAddress *smtp_server_address(const SmtpServer *server); /* at MAIL and RCPT */
+const SmtpAddress *smtp_server_address(const SmtpServer *server); /* at MAIL, RCPT and VRFY */
 const char *smtp_server_argument(const SmtpServer *server);       /* at VRFY */
 const char *smtp_server_helo(const SmtpServer *server);           /* "" before EHLO */
 bool smtp_server_is_esmtp(const SmtpServer *server);
