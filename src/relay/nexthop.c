@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The next hop's session. Content is read piece by piece as the socket takes it, so memory does not grow
+ * with the message. The response timeout is for a whole reply: octets that come one by one do not extend it. */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "net/connection.h"
+#include "net/connector.h"
+#include "relay/nexthop.h"
+
+enum {
+        PIECE_SIZE = 64 * 1024,
+        OUTPUT_MAX = 128 * 1024, /* octets waiting to be sent, beyond which no more content is read */
+        INPUT_MAX = 128 * 1024,
+        QUIT_WAIT_USEC = 1000 * 1000,
+};
+
+struct NextHop {
+        sd_event *event;
+        const NetEndpoint *endpoint;
+        const NextHopConfig *config;
+        NextHopHandler handler;
+        void *userdata;
+        Connector *connector;
+        Connection *connection;
+        SmtpClient *client;
+        int content_fd;
+        uint64_t content_size, content_offset;
+        bool quitting, connected;
+        char peer[NET_ADDRESS_TEXT_MAX];
+        char helo[NET_ADDRESS_TEXT_MAX + 8];
+        char *failure;
+};
+
+static void next_hop_step(NextHop *hop);
+
+/* ── failing ──────────────────────────────────────────────────────────────────────────────── */
+
+static void fail(NextHop *hop, const char *why) {
+        if (hop->quitting) {
+                (void) next_hop_free(hop);
+                return;
+        }
+        if (why && !hop->failure)
+                hop->failure = strdup(why);
+        hop->handler(hop, NEXT_HOP_FAILED, hop->userdata);
+}
+
+/* The engine puts its word in, so that the results are right, and answers with FAILED. */
+static void disconnected(NextHop *hop, const char *why) {
+        SmtpClientEvent event = SMTP_CLIENT_FAILED;
+        size_t used;
+
+        if (!hop->quitting && smtp_client_disconnected(hop->client, why) >= 0)
+                (void) smtp_client_feed(hop->client, NULL, 0, &used, &event);
+        fail(hop, NULL);
+}
+
+static void on_timeout(NextHop *hop) {
+        bool greeting = smtp_client_awaits_greeting(hop->client);
+        uint64_t limit = greeting ? hop->config->prompt_timeout : hop->config->response_timeout;
+        bool blocked = buffer_size(connection_output(hop->connection)) > 0;
+        char why[96];
+
+        (void) snprintf(why, sizeof(why), "smtp error: %s timeout after %llus",
+                        greeting ? "greeting" : blocked ? "flow-control" : "response",
+                        (unsigned long long) (limit / USEC_PER_SEC));
+        disconnected(hop, why);
+}
+
+/* ── octets ───────────────────────────────────────────────────────────────────────────────── */
+
+/* A new wait begins: for the next reply, or for the peer to take what we send. */
+static void restart_timeout(NextHop *hop) {
+        uint64_t limit = hop->quitting ? QUIT_WAIT_USEC
+                        : smtp_client_awaits_greeting(hop->client) ? hop->config->prompt_timeout
+                                                                   : hop->config->response_timeout;
+
+        (void) connection_set_deadline(hop->connection, limit ? clock_monotonic() + limit : 0);
+}
+
+/* Reads one piece of content into the engine. 0 or -ENOMEM. */
+static int read_piece(NextHop *hop) {
+        uint64_t left = hop->content_size - hop->content_offset;
+        _cleanup_(freep) char *piece = malloc(PIECE_SIZE);
+        ssize_t n;
+
+        if (!piece)
+                return -ENOMEM;
+        n = left > 0 ? pread(hop->content_fd, piece, MIN_OF(left, (uint64_t) PIECE_SIZE),
+                                       (off_t) hop->content_offset)
+                     : 0;
+        if (n < 0 || (n == 0 && left > 0)) {
+                smtp_client_content_failed(hop->client,
+                                n < 0 ? "cannot read the message's content" : "the message's content has become shorter");
+                return 0;
+        }
+        hop->content_offset += (uint64_t) n;
+        return smtp_client_content(hop->client, piece, (size_t) n, hop->content_offset == hop->content_size);
+}
+
+static int move_output(NextHop *hop) {
+        Buffer *commands = smtp_client_output(hop->client);
+        int r;
+
+        if (buffer_size(commands) == 0)
+                return 0;
+        r = buffer_append(connection_output(hop->connection), buffer_data(commands), buffer_size(commands));
+        if (r >= 0)
+                buffer_consume(commands, buffer_size(commands));
+        return r;
+}
+
+/* Lets the engine go on until it wants input, or there is enough to send. Returns the event to be told, or
+ * _SMTP_CLIENT_EVENT_MAX for none, or negative errno. */
+static int advance(NextHop *hop) {
+        Buffer *input = connection_input(hop->connection);
+
+        for (;;) {
+                SmtpClientEvent event;
+                size_t used;
+                int r;
+
+                r = smtp_client_feed(hop->client, buffer_data(input), buffer_size(input), &used, &event);
+                if (r < 0)
+                        return r;
+                buffer_consume(input, used);
+                if (used > 0)
+                        restart_timeout(hop);
+                r = move_output(hop);
+                if (r < 0)
+                        return r;
+                if (event == SMTP_CLIENT_WANT_INPUT)
+                        return _SMTP_CLIENT_EVENT_MAX;
+                if (event != SMTP_CLIENT_CONTENT)
+                        return (int) event;
+                if (buffer_size(connection_output(hop->connection)) >= OUTPUT_MAX)
+                        return _SMTP_CLIENT_EVENT_MAX; /* goes on when it has been sent */
+                r = read_piece(hop);
+                if (r < 0)
+                        return r;
+        }
+}
+
+static void tell(NextHop *hop, int event) {
+        switch (event) {
+        case SMTP_CLIENT_READY:
+                hop->handler(hop, NEXT_HOP_READY, hop->userdata);
+                return;
+        case SMTP_CLIENT_DONE:
+                (void) connection_set_deadline(hop->connection, 0);
+                hop->handler(hop, NEXT_HOP_DONE, hop->userdata);
+                return;
+        case SMTP_CLIENT_FAILED:
+                fail(hop, NULL);
+                return;
+        default:
+                return;
+        }
+}
+
+static void next_hop_step(NextHop *hop) {
+        int event, r;
+
+        event = advance(hop);
+        if (event < 0) {
+                disconnected(hop, strerror(-event));
+                return;
+        }
+        r = connection_flush(hop->connection);
+        if (r < 0 && event != SMTP_CLIENT_FAILED) {
+                disconnected(hop, "peer disconnected");
+                return;
+        }
+        tell(hop, event);
+}
+
+static void on_connection_event(Connection *connection, ConnectionEvent event, int error, void *userdata) {
+        NextHop *hop = userdata;
+
+        (void) connection;
+        (void) error;
+        switch (event) {
+        case CONNECTION_DRAINED:
+                if (hop->quitting)
+                        return;
+                restart_timeout(hop);
+                next_hop_step(hop);
+                return;
+        case CONNECTION_INPUT:
+                if (hop->quitting)
+                        (void) next_hop_free(hop); /* that was the answer to QUIT, whatever it says */
+                else
+                        next_hop_step(hop);
+                return;
+        case CONNECTION_DEADLINE:
+                if (hop->quitting)
+                        (void) next_hop_free(hop);
+                else
+                        on_timeout(hop);
+                return;
+        case CONNECTION_EOF:
+        case CONNECTION_ERROR:
+        default:
+                disconnected(hop, "peer disconnected");
+        }
+}
+
+/* ── connecting ───────────────────────────────────────────────────────────────────────────── */
+
+/* EHLO says the domain when it looks like one, else the address literal of our end (RFC 5321, section 4.1.3). */
+static void choose_helo(NextHop *hop, int fd, SmtpClientConfig *config) {
+        NetAddress address;
+        char ip[NET_ADDRESS_TEXT_MAX];
+
+        config->helo = hop->config->domain;
+        if (strchr(hop->config->domain, '.') || net_address_of_socket(fd, &address) < 0)
+                return;
+        (void) net_address_format_ip(&address, ip);
+        if (address.any.sa_family == AF_INET6)
+                (void) snprintf(hop->helo, sizeof(hop->helo), "[IPv6:%s]", ip);
+        else if (address.any.sa_family == AF_INET)
+                (void) snprintf(hop->helo, sizeof(hop->helo), "[%s]", ip);
+        else
+                (void) snprintf(hop->helo, sizeof(hop->helo), "%s", ip);
+        config->helo = hop->helo;
+}
+
+static void on_connected(int fd, const NetAddress *peer, int error, const char *why, void *userdata) {
+        NextHop *hop = userdata;
+        SmtpClientConfig config = hop->config->smtp;
+        int r;
+
+        hop->connector = connector_free(hop->connector);
+        if (error < 0) {
+                fail(hop, why);
+                return;
+        }
+
+        hop->connected = true;
+        (void) net_address_format(peer, hop->peer);
+        choose_helo(hop, fd, &config);
+        r = smtp_client_new(&config, hop->peer, &hop->client);
+        if (r >= 0)
+                r = connection_new(hop->event, fd, on_connection_event, hop, &hop->connection);
+        if (r < 0) {
+                (void) close(fd);
+                fail(hop, strerror(-r));
+                return;
+        }
+        connection_read(hop->connection, true, INPUT_MAX);
+        restart_timeout(hop);
+}
+
+int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint, const NextHopConfig *config,
+                NextHopHandler handler, void *userdata, NextHop **ret) {
+        _cleanup_(next_hop_freep) NextHop *hop = NULL;
+        int r;
+
+        hop = calloc(1, sizeof(NextHop));
+        if (!hop)
+                return -ENOMEM;
+        *hop = (NextHop){
+                .event = sd_event_ref(event),
+                .endpoint = endpoint,
+                .config = config,
+                .handler = handler,
+                .userdata = userdata,
+                .content_fd = -1,
+        };
+        (void) snprintf(hop->peer, sizeof(hop->peer), "%s", endpoint->text); /* cut when very long: for logs */
+        r = connector_new(event, resolver, endpoint, config->have_bind_address ? &config->bind_address : NULL,
+                        config->connection_timeout, on_connected, hop, &hop->connector);
+        if (r < 0)
+                return r;
+
+        *ret = take(hop);
+        return 0;
+}
+
+NextHop *next_hop_free(NextHop *hop) {
+        if (!hop)
+                return NULL;
+        (void) connector_free(hop->connector);
+        (void) connection_free(hop->connection);
+        (void) smtp_client_free(hop->client);
+        sd_event_unref(hop->event);
+        free(hop->failure);
+        free(hop);
+        return NULL;
+}
+
+int next_hop_send(NextHop *hop, const SmtpClientMessage *message, int content_fd) {
+        int r;
+
+        r = smtp_client_send(hop->client, message);
+        if (r < 0)
+                return r;
+        hop->content_fd = content_fd;
+        hop->content_size = message->size;
+        hop->content_offset = 0;
+        restart_timeout(hop);
+        next_hop_step(hop);
+        return 0;
+}
+
+NextHop *next_hop_quit(NextHop *hop) {
+        if (!hop)
+                return NULL;
+        if (!hop->connection || smtp_client_quit(hop->client) < 0 || move_output(hop) < 0 ||
+                        connection_flush(hop->connection) < 0)
+                return next_hop_free(hop);
+
+        hop->quitting = true;
+        restart_timeout(hop);
+        return NULL;
+}
+
+const char *next_hop_peer(const NextHop *hop) {
+        return hop->peer;
+}
+
+const SmtpRecipientResult *next_hop_results(const NextHop *hop, size_t *ret_n) {
+        if (hop->client)
+                return smtp_client_results(hop->client, ret_n);
+        *ret_n = 0;
+        return NULL;
+}
+
+const char *next_hop_failure(const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent) {
+        const char *why = NULL;
+
+        *ret_code = 0;
+        *ret_permanent = false;
+        *ret_connected = hop->connected;
+        if (hop->client)
+                why = smtp_client_failure(hop->client, ret_code, ret_permanent);
+        if (!why || !*why)
+                why = hop->failure ? hop->failure : "out of memory";
+        return why;
+}

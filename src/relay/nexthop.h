@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* One session with a next hop: connects, opens the SMTP session, delivers message after message, says goodbye.
+ * Joins connector, connection and protocol engine, and keeps the timeouts. */
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "base/util.h"
+#include "net/address.h"
+#include "net/resolver.h"
+#include "smtp/client.h"
+
+typedef struct NextHop NextHop;
+
+/* Must outlive the sessions. */
+typedef struct NextHopConfig {
+        SmtpClientConfig smtp;           /* helo is filled in per connection when `domain` has no dot */
+        const char *domain;
+        bool have_bind_address;
+        NetAddress bind_address;         /* client-interface */
+        uint64_t connection_timeout, prompt_timeout, response_timeout; /* usec, 0 = none */
+} NextHopConfig;
+
+typedef enum NextHopEvent {
+        NEXT_HOP_READY,  /* the session is open: next_hop_send() */
+        NEXT_HOP_DONE,   /* the message has its results: next_hop_send() the next, or next_hop_quit() */
+        NEXT_HOP_FAILED, /* connection or session are over: next_hop_failure(); results so far stand. Only free it now */
+        _NEXT_HOP_EVENT_MAX,
+} NextHopEvent;
+
+/* May free the NextHop. */
+typedef void (*NextHopHandler)(NextHop *hop, NextHopEvent event, void *userdata);
+
+/* Starts to connect. The endpoint must outlive the session. 0 or negative errno. */
+int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint, const NextHopConfig *config,
+                NextHopHandler handler, void *userdata, NextHop **ret);
+
+/* Closes at once. Returns NULL. */
+NextHop *next_hop_free(NextHop *hop);
+DEFINE_CLEANUP(NextHop, next_hop_free)
+
+/* Delivers a message after READY or DONE. The strings and the descriptor (read from its beginning with pread()) stay the caller's, and must stay
+ * until DONE or FAILED. 0 or negative errno. */
+int next_hop_send(NextHop *hop, const SmtpClientMessage *message, int content_fd);
+
+/* Says QUIT and frees the session when the answer has come, or a second later. No event follows. Returns NULL. */
+NextHop *next_hop_quit(NextHop *hop);
+
+/* What it is connected to ("192.0.2.1:25"), or the endpoint's text before that. */
+const char *next_hop_peer(const NextHop *hop);
+
+const SmtpRecipientResult *next_hop_results(const NextHop *hop, size_t *ret_n);
+
+/* At FAILED: why, in the spec's words. ret_code: SMTP code or 0. ret_connected: the connection had been made, so that the failure
+ * is the session's. ret_permanent as smtp_client_failure(). */
+const char *next_hop_failure(const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent);
