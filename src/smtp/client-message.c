@@ -283,7 +283,7 @@ int smtp_client_on_data(SmtpClient *client, unsigned code) {
         int r;
 
         if (code == 354) {
-                if (client->mail_refused || client->n_accepted == 0)
+                if (client->n_accepted == 0) /* MAIL refused or every RCPT */
                         return end_empty_data(client);
                 client->step = SMTP_CLIENT_STEP_CONTENT;
                 return 0;
