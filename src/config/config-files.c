@@ -45,24 +45,26 @@ static void split_line(char *text, Line *ret) {
         *ret = (Line){p, name_size, is_assignment || *value != '\0' ? value : NULL};
 }
 
+/* Takes off one dash or two. */
+static void skip_dashes(const char **name, size_t *size) {
+        for (int i = 0; i < 2 && *size > 0 && **name == '-'; i++) {
+                (*name)++;
+                (*size)--;
+        }
+}
+
 /* The long name, with or without dashes, or a dash and a letter. */
 static int find_option(const char *name, size_t size) {
         if (size == 2 && name[0] == '-' && name[1] != '-')
                 return option_find_letter(name[1]);
-        for (int i = 0; i < 2 && size > 0 && name[0] == '-'; i++) {
-                name++;
-                size--;
-        }
+        skip_dashes(&name, &size);
         return option_find(name, size);
 }
 
 static int unknown_option(Config *config, const char *origin, const char *name, size_t size) {
         _cleanup_(freep) char *shown = NULL, *hint = NULL, *copy = NULL;
 
-        while (size > 0 && name[0] == '-') {
-                name++;
-                size--;
-        }
+        skip_dashes(&name, &size);
         shown = config_shown(name, size);
         copy = strndup(name, size);
         if (!shown || !copy)
