@@ -65,7 +65,8 @@ SmtpClient *smtp_client_free(SmtpClient *client);
 DEFINE_CLEANUP(SmtpClient, smtp_client_free)
 
 /* Feeds what the peer sent; consumes up to one event's worth. Also call it with size 0 after smtp_client_send() or
- * smtp_client_content() to learn the next event. 0 or -ENOMEM. */
+ * smtp_client_content(), and when the output has been sent, to learn the next event. READY and DONE are told once, CONTENT and FAILED
+ * each time. A reply to a command that was not yet taken out of the output counts as unsolicited: FAILED. 0 or -ENOMEM. */
 int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *ret_used, SmtpClientEvent *ret_event);
 
 /* Starts a message after READY or DONE. The strings must stay until DONE or FAILED. A message that this
@@ -73,14 +74,16 @@ int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *
 int smtp_client_send(SmtpClient *client, const SmtpClientMessage *message);
 
 /* Passes content in pieces of any size; `last` with the final piece (which may be empty). The sum must be the message's size when BDAT
- * is in use (assert). Encoded into the output; keep pieces at 64 KiB or so. 0 or -ENOMEM. */
+ * is in use (assert). Encoded into the output; keep pieces at 64 KiB or so. Dropped when the server has refused the message
+ * meanwhile. 0 or -ENOMEM. */
 int smtp_client_content(SmtpClient *client, const char *data, size_t size, bool last);
 
 /* The content cannot be read to its end: the session can only be closed without ending the data. Results become
  * DEFERRED with this text. */
 void smtp_client_content_failed(SmtpClient *client, const char *text);
 
-/* Puts QUIT into the output. */
+/* Puts QUIT into the output after READY or DONE; at any other time it does nothing, as QUIT would be content or come before its
+ * turn. Whatever is fed afterwards is dropped. */
 int smtp_client_quit(SmtpClient *client);
 
 /* The peer closed, or a timeout struck: "peer disconnected", "smtp error: response timeout after 60s". The
@@ -100,5 +103,5 @@ bool smtp_client_in_doubt(const SmtpClient *client);
 bool smtp_client_awaits_greeting(const SmtpClient *client);
 
 /* Why the session failed, in the spec's words (`smtp error: unexpected response: go away`, `smtp error: invalid response`,
- * `peer disconnected`), and the code that caused it, 0 for none. ret_permanent: a 5xx greeting or EHLO. */
+ * `peer disconnected`; the peer's octets in it are not escaped; NULL before), and the code that caused it, 0 for none. ret_permanent: a 5xx greeting or EHLO. */
 const char *smtp_client_failure(const SmtpClient *client, unsigned *ret_code, bool *ret_permanent);
