@@ -493,7 +493,8 @@ static size_t trailer_name_size(const Line *line) {
 
         if (!colon || memchr(line->text, ' ', size) || memchr(line->text, '\t', size))
                 return 0;
-        return size + 1 == line->size || colon[1] == ' ' ? size : 0;
+        return size + 1 == without_trailing_blanks(line->text, line->size) || colon[1] == ' ' ? size
+                                                                                              : 0;
 }
 
 /* One line behind End with its continuation lines. *ret_kept tells whether the envelope keeps it as a
