@@ -243,6 +243,8 @@ static void on_connected(int fd, const NetAddress *peer, int error, const char *
         }
 
         hop->connected = true;
+        if (hop->config->reset_on_close)
+                (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
         (void) net_address_format(peer, hop->peer);
         choose_helo(hop, fd, &config);
         r = smtp_client_new(&config, hop->peer, &hop->client);
@@ -330,6 +332,10 @@ const SmtpRecipientResult *next_hop_results(const NextHop *hop, size_t *ret_n) {
                 return smtp_client_results(hop->client, ret_n);
         *ret_n = 0;
         return NULL;
+}
+
+bool next_hop_in_doubt(const NextHop *hop) {
+        return hop->client && smtp_client_in_doubt(hop->client);
 }
 
 const char *next_hop_failure(const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent) {

@@ -18,6 +18,7 @@ typedef struct NextHop NextHop;
 typedef struct NextHopConfig {
         SmtpClientConfig smtp;           /* helo is filled in per connection when `domain` has no dot */
         const char *domain;
+        bool reset_on_close; /* nolinger */
         bool have_bind_address;
         NetAddress bind_address;         /* client-interface */
         uint64_t connection_timeout, prompt_timeout, response_timeout; /* usec, 0 = none */
@@ -52,6 +53,9 @@ NextHop *next_hop_quit(NextHop *hop);
 const char *next_hop_peer(const NextHop *hop);
 
 const SmtpRecipientResult *next_hop_results(const NextHop *hop, size_t *ret_n);
+
+/* At FAILED: the content's end had been sent and the final reply is missing, so sending again may duplicate. */
+bool next_hop_in_doubt(const NextHop *hop);
 
 /* At FAILED: why, in the spec's words. ret_code: SMTP code or 0. ret_connected: the connection had been made, so that the failure
  * is the session's. ret_permanent as smtp_client_failure(). */

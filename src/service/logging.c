@@ -67,3 +67,8 @@ int service_log_open(const Config *config, const char *program, bool asynchronou
         (void) snprintf(name, sizeof(name), classic ? "emailrelay" : "emailrelay-%s", program);
         return log_open(&log);
 }
+
+void service_log_dialogue(void *peer, bool sent, const char *line, size_t size) {
+        log_event(LOG_INFO, NULL, LOG_FIELDS({"EMAILRELAY_PEER", peer}), "%s: \"%.*s\"", sent ? "tx>>" : "rx<<",
+                        (int) size, line);
+}

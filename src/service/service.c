@@ -82,6 +82,22 @@ char *service_socket_path(Service *service, const char *name) {
         return buffer_take_string(&path);
 }
 
+int service_domain(Config *config, char **ret) {
+        const char *domain = config_string(config, OPTION_DOMAIN);
+
+        if (!domain)
+                return net_local_domain(NULL, ret);
+        if (!*domain)
+                return config_complain(config, OPTION_DOMAIN, "domain: the value must not be empty");
+        for (const char *p = domain; *p; p++)
+                if (*p <= ' ' || *p >= 127)
+                        return config_complain(config, OPTION_DOMAIN,
+                                        "domain: \"%s\" has characters that are not printable ASCII: give the A-label form (xn--…)",
+                                        domain);
+        *ret = strdup(domain);
+        return *ret ? 0 : -ENOMEM;
+}
+
 /* ── sockets that were handed over ────────────────────────────────────────────────────────── */
 
 static int add_socket(Service *service, int fd, const char *name) {
@@ -488,7 +504,7 @@ static int serve(Service *service) {
         r = service->hooks->apply(service, service->config, service->userdata);
         if (r < 0)
                 return fail(service, r, "cannot use the configuration");
-        r = open_control_socket(service);
+        r = config_flag(service->config, OPTION_ONCE) ? 0 : open_control_socket(service);
         if (r < 0)
                 return fail(service, r, "cannot listen on the control socket below runtime-dir");
         r = service->hooks->start(service, service->userdata);

@@ -66,3 +66,7 @@ bool service_stopping(const Service *service);
 
 /* For hooks->report. */
 int service_report(sd_bus_message *reply, const char *key, const char *format, ...) _printf_(3, 4);
+
+/* The host's name for greetings, EHLO and Received lines: option domain, else the local one. The caller frees. 0, -EINVAL with
+ * a complaint, -ENOMEM. */
+int service_domain(Config *config, char **ret);

@@ -295,6 +295,8 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
         (void) net_address_format_ip(peer, session->client);
         (void) net_address_format(peer, session->peer);
         peer_uid(session, fd, peer);
+        if (session->settings->reset_on_close)
+                (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
 
         r = smtp_server_new(&session->settings->smtp, session->peer, &session->server);
         if (r >= 0)

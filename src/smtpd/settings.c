@@ -5,16 +5,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/log.h"
-#include "net/address.h"
+#include "service/logging.h"
+#include "service/service.h"
 #include "smtpd/settings.h"
-
-static void trace_line(void *userdata, bool sent, const char *line, size_t size) {
-        const char *client = userdata;
-
-        log_event(LOG_INFO, NULL, LOG_FIELDS({"EMAILRELAY_CLIENT", client}), "%s: \"%.*s\"",
-                        sent ? "tx>>" : "rx<<", (int) size, line);
-}
 
 /* Scopes of anonymous: the option alone means all of them. */
 static bool anonymous(const Config *config, const char *scope) {
@@ -35,22 +28,6 @@ static bool anonymous(const Config *config, const char *scope) {
         return false;
 }
 
-static int settings_domain(Config *config, char **ret) {
-        const char *domain = config_string(config, OPTION_DOMAIN);
-
-        if (!domain)
-                return net_local_domain(NULL, ret);
-        if (!*domain)
-                return config_complain(config, OPTION_DOMAIN, "domain: the value must not be empty");
-        for (const char *p = domain; *p; p++)
-                if (*p <= ' ' || *p >= 127)
-                        return config_complain(config, OPTION_DOMAIN,
-                                        "domain: \"%s\" has characters that are not printable ASCII: give the A-label form (xn--…)",
-                                        domain);
-        *ret = strdup(domain);
-        return *ret ? 0 : -ENOMEM;
-}
-
 static bool word(const Config *config, const char *name, bool fallback) {
         return config_word(config, OPTION_SERVER_SMTP_CONFIG, name, fallback);
 }
@@ -62,7 +39,7 @@ int settings_new(Config *config, Settings **ret) {
         if (!settings)
                 return -ENOMEM;
         settings->n_ref = 1;
-        r = settings_domain(config, &settings->domain);
+        r = service_domain(config, &settings->domain);
         if (r < 0)
                 return r;
 
@@ -86,7 +63,7 @@ int settings_new(Config *config, Settings **ret) {
                 .errors_max = (unsigned) config_number(config, OPTION_MAX_ERRORS),
                 .refusals_max = (unsigned) config_number(config, OPTION_MAX_REFUSALS),
                 .received_max = (unsigned) config_number(config, OPTION_MAX_RECEIVED),
-                .trace = config_flag(config, OPTION_VERBOSE) ? trace_line : NULL,
+                .trace = config_flag(config, OPTION_VERBOSE) ? service_log_dialogue : NULL,
         };
         settings->remote_clients = config_flag(config, OPTION_REMOTE_CLIENTS);
         settings->anonymous_content = anonymous(config, "content");

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the forwarder takes from the configuration. Sessions keep the settings they began with. */
+
+#include "config/config.h"
+#include "relay/nexthop.h"
+#include "relay/schedule.h"
+
+typedef struct Settings {
+        unsigned n_ref;
+        NextHopConfig hop;
+        char *domain; /* hop.domain */
+        NetEndpoint *forward_to; /* NULL: nothing is forwarded */
+        RetrySchedule retry;
+        uint64_t poll; /* usec, 0 = never */
+        bool once;
+} Settings;
+
+/* 0, -EINVAL with a complaint in the config, or -ENOMEM. */
+int settings_new(Config *config, Settings **ret);
+Settings *settings_ref(Settings *settings);
+Settings *settings_unref(Settings *settings);
+DEFINE_CLEANUP(Settings, settings_unref)
