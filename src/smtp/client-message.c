@@ -2,8 +2,9 @@
 
 /* One message of the client's session: what may be sent to this server at all, MAIL, RCPT, DATA or
  * BDAT, and what each reply means for each recipient. Reading replies is client.c's. A message is
- * done only when every reply to its commands has come, and no transaction is left open: what failed between MAIL and
- * the final reply is undone by RSET. RFC 5321 sections 3.3 and 4.1.1; RFC 1870, 2920, 3030, 6152, 6531. */
+ * done only when every reply to its commands has come, and no transaction is left open: what failed
+ * between MAIL and the final reply is undone by RSET. RFC 5321 sections 3.3 and 4.1.1; RFC 1870,
+ * 2920, 3030, 6152, 6531. */
 
 #include <assert.h>
 #include <errno.h>
@@ -90,7 +91,8 @@ static bool addresses_are_safe(const SmtpClientMessage *message) {
         return true;
 }
 
-/* Why this server cannot have this message; NULL when it can. `size_text` is where the text with numbers goes. */
+/* Why this server cannot have this message; NULL when it can. `size_text` is where the text with
+ * numbers goes. */
 static const char *check_message(
                 const SmtpClient *client, const SmtpClientMessage *message, char size_text[128]) {
         const SmtpClientConfig *config = &client->config;
@@ -158,7 +160,8 @@ static int command_envelope(SmtpClient *client) {
                 if (r < 0)
                         return r;
         }
-        /* with several recipients, all or none of them, DATA has to wait for what becomes of them */
+        /* with several recipients, all or none of them, DATA has to wait for what becomes of them
+         * */
         if (client->bdat || (!client->config.to_some && client->message.n_recipients > 1))
                 return 0;
         return smtp_client_command(client, SMTP_CLIENT_COMMAND_DATA, "DATA");
@@ -266,8 +269,8 @@ int smtp_client_on_rcpt(SmtpClient *client, unsigned code) {
         return proceed(client);
 }
 
-/* The server wants content although nobody is left to get it: it gets none. Sent in the same breath, RSET would be
- * content. */
+/* The server wants content although nobody is left to get it: it gets none. Sent in the same
+ * breath, RSET would be content. */
 static int end_empty_data(SmtpClient *client) {
         int r;
 

@@ -96,7 +96,8 @@ struct SmtpClient {
 int smtp_client_command(SmtpClient *client, SmtpClientCommand command, const char *format, ...)
                 _printf_(3, 4);
 
-/* Counts octets that were put into the output otherwise, as part of the command that is expected last. */
+/* Counts octets that were put into the output otherwise, as part of the command that is expected
+ * last. */
 void smtp_client_wrote(SmtpClient *client, size_t size);
 
 /* Expects a reply to what has just been written. 0 or -ENOMEM. */
@@ -108,8 +109,8 @@ void smtp_client_fail(SmtpClient *client, unsigned code, const char *text);
 /* Ends the session because of the reply that has just been read. */
 void smtp_client_fail_unexpected(SmtpClient *client);
 
-/* A copy of text for the results, cut at SMTP_CLIENT_TEXT_MAX, not within a UTF-8 character. NULL when memory is
- * short. */
+/* A copy of text for the results, cut at SMTP_CLIENT_TEXT_MAX, not within a UTF-8 character. NULL
+ * when memory is short. */
 char *smtp_client_cut_text(const char *text);
 
 static inline size_t smtp_client_n_expected(const SmtpClient *client) {

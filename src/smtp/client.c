@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The client's session: greeting, EHLO or HELO, the server's keywords, and above all the counting of
- * replies. Every command that is sent is noted with its place in the output, and every reply
- * is matched with the oldest note, so that no reply can be taken for the answer to another command. What
- * a reply means for a message is in client-message.c. RFC 5321 sections 3.1, 4.1.1.1 and 4.2;
+/* The client's session: greeting, EHLO or HELO, the server's keywords, and above all the counting
+ * of replies. Every command that is sent is noted with its place in the output, and every reply is
+ * matched with the oldest note, so that no reply can be taken for the answer to another command.
+ * What a reply means for a message is in client-message.c. RFC 5321 sections 3.1, 4.1.1.1 and 4.2;
  * RFC 2920. */
 
 #include <assert.h>
@@ -130,7 +130,8 @@ char *smtp_client_cut_text(const char *text) {
         size_t n = strnlen(text, SMTP_CLIENT_TEXT_MAX + 1);
 
         if (n > SMTP_CLIENT_TEXT_MAX) {
-                /* back to the first octet of the character that would be cut: at most three steps */
+                /* back to the first octet of the character that would be cut: at most three steps
+                 * */
                 n = SMTP_CLIENT_TEXT_MAX;
                 for (unsigned i = 0; i < 3 && ((unsigned char) text[n] & 0xc0) == 0x80; i++)
                         n--;
@@ -270,9 +271,10 @@ static int (*const handlers[_SMTP_CLIENT_COMMAND_MAX])(SmtpClient *client, unsig
                 [SMTP_CLIENT_COMMAND_RSET] = smtp_client_on_rset,
 };
 
-/* May the octets that have come be a reply? Within content a server may refuse before it has seen the
- * end. Otherwise nothing can have been answered that was not sent: such octets belong to nothing, and taking them for
- * the answer to the next command would shift every later answer by one. */
+/* May the octets that have come be a reply? Within content a server may refuse before it has seen
+ * the end. Otherwise nothing can have been answered that was not sent: such octets belong to
+ * nothing, and taking them for the answer to the next command would shift every later answer by
+ * one. */
 static bool reply_is_due(const SmtpClient *client) {
         if (smtp_client_n_expected(client) == 0)
                 return client->step == SMTP_CLIENT_STEP_CONTENT && !client->bdat;
@@ -286,8 +288,8 @@ static bool may_be_421(const SmtpClient *client, const char *data, size_t size) 
         return memcmp(data, "421", MIN_OF(size, (size_t) 3)) == 0;
 }
 
-/* A reply within the content, before its end was sent. A refusal settles the message, but the session cannot be used
- * any more: the server waits for the rest of the content. */
+/* A reply within the content, before its end was sent. A refusal settles the message, but the
+ * session cannot be used any more: the server waits for the rest of the content. */
 static int on_early_reply(SmtpClient *client, unsigned code) {
         int r;
 
@@ -328,7 +330,8 @@ static int on_reply(SmtpClient *client, unsigned code) {
         return handlers[command](client, code);
 }
 
-/* Reads one reply and does what it leads to. Returns 1, or 0 when more octets are needed; -ENOMEM. */
+/* Reads one reply and does what it leads to. Returns 1, or 0 when more octets are needed; -ENOMEM.
+ * */
 static int read_reply(SmtpClient *client, const char *data, size_t size, size_t *ret_used) {
         size_t n_before = client->reply.n_lines, n_used = 0;
         int r;

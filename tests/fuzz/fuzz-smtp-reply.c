@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The SMTP client against a peer that says anything. The first octet chooses the options, the second one in what pieces
- * the rest arrives. */
+/* The SMTP client against a peer that says anything. The first octet chooses the options, the
+ * second one in what pieces the rest arrives. */
 
 #include <assert.h>
 #include <string.h>
@@ -124,7 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 if (!drive(&session, input + start, end - start, &used))
                         break;
                 start += used;
-                /* all that is said is sent, or only half of the content, so that answers come too early */
+                /* all that is said is sent, or only half of the content, so that answers come too
+                 * early */
                 buffer_consume(output,
                                 buffer_size(output) / (data[0] & 16 && session.passed > 0 ? 2 : 1));
         }

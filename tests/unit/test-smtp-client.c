@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* smtp/client.h: the conversations of client-conversations/, each one run twice: the server's octets as whole
- * blocks, and one by one. What a text file cannot say well (windows, limits, large content) is below. */
+/* smtp/client.h: the conversations of client-conversations/, each one run twice: the server's
+ * octets as whole blocks, and one by one. What a text file cannot say well (windows, limits, large
+ * content) is below. */
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -230,7 +231,8 @@ static void parse_recipients(Message *message, char *list) {
         message->message.recipients = message->recipients;
 }
 
-/* from=… to=a,b size=… body=… utf8 content=… piece=… fail=… ; words of one message, `_` for blanks */
+/* from=… to=a,b size=… body=… utf8 content=… piece=… fail=… ; words of one message, `_` for blanks
+ * */
 static void parse_message(Run *run, const char *words) {
         Message *message = run->messages + run->n_messages++;
         const char *content = "hello\\r\\n";
