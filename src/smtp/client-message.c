@@ -160,8 +160,7 @@ static int command_envelope(SmtpClient *client) {
                 if (r < 0)
                         return r;
         }
-        /* with several recipients, all or none of them, DATA has to wait for what becomes of them
-         * */
+        /* several recipients, all or none of them: DATA has to wait for what becomes of them */
         if (client->bdat || (!client->config.to_some && client->message.n_recipients > 1))
                 return 0;
         return smtp_client_command(client, SMTP_CLIENT_COMMAND_DATA, "DATA");

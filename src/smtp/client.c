@@ -130,8 +130,7 @@ char *smtp_client_cut_text(const char *text) {
         size_t n = strnlen(text, SMTP_CLIENT_TEXT_MAX + 1);
 
         if (n > SMTP_CLIENT_TEXT_MAX) {
-                /* back to the first octet of the character that would be cut: at most three steps
-                 * */
+                /* back to the first octet of the character that would be cut */
                 n = SMTP_CLIENT_TEXT_MAX;
                 for (unsigned i = 0; i < 3 && ((unsigned char) text[n] & 0xc0) == 0x80; i++)
                         n--;
@@ -330,8 +329,7 @@ static int on_reply(SmtpClient *client, unsigned code) {
         return handlers[command](client, code);
 }
 
-/* Reads one reply and does what it leads to. Returns 1, or 0 when more octets are needed; -ENOMEM.
- * */
+/* Reads one reply and does what it leads to. 1, 0 when more octets are needed, or -ENOMEM. */
 static int read_reply(SmtpClient *client, const char *data, size_t size, size_t *ret_used) {
         size_t n_before = client->reply.n_lines, n_used = 0;
         int r;

@@ -17,7 +17,7 @@
 enum {
         MESSAGES_MAX = 4,
         RECIPIENTS_MAX = 8,
-        EVENTS_MAX = 10000, /* more of them without new input means that the engine runs in circles */
+        EVENTS_MAX = 10000, /* more without new input: the engine runs in circles */
 };
 
 typedef struct Message {
@@ -231,8 +231,7 @@ static void parse_recipients(Message *message, char *list) {
         message->message.recipients = message->recipients;
 }
 
-/* from=… to=a,b size=… body=… utf8 content=… piece=… fail=… ; words of one message, `_` for blanks
- * */
+/* from=… to=a,b size=… body=… utf8 content=… piece=… fail=…: one message, `_` for blanks */
 static void parse_message(Run *run, const char *words) {
         Message *message = run->messages + run->n_messages++;
         const char *content = "hello\\r\\n";
