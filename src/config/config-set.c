@@ -317,9 +317,16 @@ static int check_retry(const Setting *setting) {
         }
 }
 
+static int too_long(const Setting *setting) {
+        return config_complain_at(setting->config, setting->origin,
+                        "%s: the value is longer than %d octets", setting->row->name,
+                        CONFIG_VALUE_MAX);
+}
+
 /* "@app" at the front of a path is the directory of the program. */
 static int expand_path(const Setting *setting, char **ret) {
         const char *text = setting->text, *rest = text + strlen("@app");
+        _cleanup_(freep) char *path = NULL;
         char program[CONFIG_APP_PATH_MAX], *slash;
         ssize_t n;
 
@@ -335,7 +342,14 @@ static int expand_path(const Setting *setting, char **ret) {
         slash = strrchr(program, '/');
         if (slash)
                 *slash = '\0';
-        return asprintf(ret, "%s%s", program, rest) < 0 ? -ENOMEM : 0;
+        if (asprintf(&path, "%s%s", program, rest) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        if (strlen(path) > CONFIG_VALUE_MAX)
+                return too_long(setting);
+        *ret = take(path);
+        return 0;
 }
 
 /* An optional value with a vocabulary is a comma list, kept as it is. */
@@ -396,9 +410,7 @@ static int check_characters(const Setting *setting) {
                 if (((unsigned char) *p < ' ' && *p != '\t') || *p == 0x7f)
                         return not_a(setting, "holds a control character");
         if (strlen(setting->text) > CONFIG_VALUE_MAX)
-                return config_complain_at(setting->config, setting->origin,
-                                "%s: the value is longer than %d octets", setting->row->name,
-                                CONFIG_VALUE_MAX);
+                return too_long(setting);
         return 0;
 }
 
