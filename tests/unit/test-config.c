@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* config/config.h: lines, values, limits. Messages are compared to the letter, because they are what
- * an administrator has to go by. Files and command lines are test-config-load.c. */
+/* config/config.h: lines, values, limits. Messages are compared to the letter, because they are
+ * what an administrator has to go by. Files and command lines are test-config-load.c. */
 
 #include <criterion/criterion.h>
 #include <errno.h>
