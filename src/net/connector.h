@@ -19,7 +19,8 @@ typedef struct Connector Connector;
  * within connector_new(). Free the connector in it or later. */
 typedef void (*ConnectorDone)(int fd, const NetAddress *peer, int error, const char *why, void *userdata);
 
-/* `bind_address` (client-interface) or NULL: its family restricts the choice; port 0 lets the kernel choose.
+/* `bind_address` (client-interface) or NULL: its family restricts the choice; port 0 lets the kernel choose; a unix path needs none.
+ * The endpoint is not needed any longer than the call, the resolver as long as the connector.
  * `timeout_usec` is for everything together, name look-up included, 0 = none; with several addresses no single one may use
  * it all up: each gets an equal share of what is left, at least 5 s if there is that much. 0 or negative errno. */
 int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint, const NetAddress *bind_address,

@@ -19,14 +19,14 @@ enum {
  * them. 0, -ENOMEM, -EIO when c-ares cannot start. */
 int resolver_new(sd_event *event, const char *servers, Resolver **ret);
 
-/* Pending queries are cancelled without their callback. Returns NULL. */
+/* Pending queries are cancelled without their callback; they still want their resolver_query_free(). Returns NULL. */
 Resolver *resolver_free(Resolver *resolver);
 DEFINE_CLEANUP(Resolver, resolver_free)
 
 /* The answer: `error` 0 and addresses (both families, in the order to try, with the port filled in); or -ENXIO no such
  * host, -ENODATA it has no address, -EAGAIN trouble or time-out (temporary), -EBADMSG a name that cannot be
  * asked for; `why` is a sentence fragment for the log either way. Never called from within resolver_lookup(). The query is freed
- * after the callback. */
+ * after the callback, which may free anything, the resolver too. */
 typedef void (*ResolverDone)(int error, const char *why, const NetAddress *addresses, size_t n_addresses, void *userdata);
 
 /* Looks up A and AAAA (family AF_UNSPEC), or one of them; /etc/hosts first; an IP address as text answers itself. 0 or

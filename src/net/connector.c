@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* From an endpoint to a connected socket: look up, connect to one address after the other, and through a proxy
+ * if need be. Not happy eyeballs (RFC 8305): a relay has time, and parallel attempts would look like abuse to a next hop
+ * that counts them; what it takes over is that no address is the last one just because it is the first.
+ * Phases follow each other in the loop only, so that the caller's callback never runs inside connector_new(). */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "net/connector.h"
+#include "net/socks.h"
+
+enum {
+        TIMER_ACCURACY_USEC = 10 * 1000,
+};
+
+#define SHARE_MIN_USEC (5 * USEC_PER_SEC)
+
+typedef enum ConnectorPhase {
+        CONNECTOR_LOOKUP,
+        CONNECTOR_CONNECT,
+        CONNECTOR_SOCKS_REQUEST,
+        CONNECTOR_SOCKS_REPLY,
+        _CONNECTOR_PHASE_MAX,
+} ConnectorPhase;
+
+struct Connector {
+        sd_event *event;
+        ConnectorDone done;
+        void *userdata;
+        ConnectorPhase phase;
+        ResolverQuery *query;
+        char *host;                           /* what is looked up */
+        sd_event_source *start;               /* unix: there is nothing to look up */
+        sd_event_source *timer;               /* NULL: no time-out */
+        uint64_t timeout_usec, deadline_usec; /* for everything */
+        uint64_t share_usec;                  /* for this address */
+        NetAddress bind_address;              /* of size 0: none */
+        NetAddress *addresses;
+        size_t n_addresses, n_tried;
+        int fd;
+        sd_event_source *io;
+        bool via_proxy;
+        Buffer request, request_left; /* request_left is what of it is not sent to this proxy address */
+        uint8_t reply[SOCKS_REPLY_SIZE];
+        size_t n_reply;
+        int error; /* of the last address */
+        char *why; /* NULL: memory was short */
+};
+
+static void close_attempt(Connector *connector) {
+        connector->io = sd_event_source_disable_unref(connector->io);
+        connector->fd = close_fd(connector->fd);
+        buffer_done(&connector->request_left);
+}
+
+static void note_failure(Connector *connector, int error, const char *format, ...) _printf_(3, 4);
+static void note_failure(Connector *connector, int error, const char *format, ...) {
+        va_list arguments;
+
+        free(connector->why);
+        va_start(arguments, format);
+        if (vasprintf(&connector->why, format, arguments) < 0)
+                connector->why = NULL; /* its value is undefined now */
+        va_end(arguments);
+        connector->error = error;
+}
+
+/* The system's text for an error, begun in lower case as the middle of a sentence is. */
+static const char *error_text(int error, char text[static 128]) {
+        char buffer[128];
+
+        (void) snprintf(text, 128, "%s", strerror_r(-error, buffer, sizeof(buffer)));
+        if (text[0] >= 'A' && text[0] <= 'Z' && !(text[1] >= 'A' && text[1] <= 'Z'))
+                text[0] += 'a' - 'A';
+        return text;
+}
+
+static void note_connect_failure(Connector *connector, int error) {
+        const NetAddress *address = &connector->addresses[connector->n_tried - 1];
+        char where[NET_ADDRESS_TEXT_MAX], text[128];
+        _cleanup_(freep) char *span = NULL;
+
+        (void) net_address_format(address, where);
+        if (error == -ETIMEDOUT && connector->share_usec > 0) {
+                span = format_timespan(connector->share_usec);
+                note_failure(connector, error,
+                                "connect failure: cannot connect to %s: timed out after %s", where,
+                                span ? span : "a while");
+        } else
+                note_failure(connector, error, "connect failure: cannot connect to %s: %s", where,
+                                error_text(error, text));
+}
+
+/* The last thing that is done with a connector: the callback may free it. */
+static void finish(Connector *connector, int fd, const NetAddress *peer) {
+        _cleanup_(freep) char *why = take(connector->why), *whole = NULL;
+
+        if (connector->timer)
+                (void) sd_event_source_set_enabled(connector->timer, SD_EVENT_OFF);
+        if (fd < 0 && why && connector->n_tried > 1 &&
+                        asprintf(&whole, "%s (the last of %zu addresses)", why,
+                                        connector->n_tried) < 0)
+                whole = NULL; /* its value is undefined now */
+
+        if (fd >= 0)
+                connector->done(fd, peer, 0, "connected", connector->userdata);
+        else
+                connector->done(-1, NULL, connector->error,
+                                whole ? whole
+                                : why ? why
+                                      : "out of memory",
+                                connector->userdata);
+}
+
+static void succeed(Connector *connector) {
+        NetAddress peer = connector->addresses[connector->n_tried - 1];
+        int fd = take_fd(connector->fd);
+
+        connector->io = sd_event_source_disable_unref(connector->io);
+        buffer_done(&connector->request_left);
+        finish(connector, fd, &peer);
+}
+
+/* What this address may use of the time that is left: an equal share, but not less than a sensible least. */
+static int arm_timer(Connector *connector) {
+        size_t n_left = connector->n_addresses - connector->n_tried + 1;
+        uint64_t now = clock_monotonic(), left;
+        int r;
+
+        if (!connector->timer)
+                return 0;
+        if (now >= connector->deadline_usec)
+                return -ETIMEDOUT;
+
+        left = connector->deadline_usec - now;
+        connector->share_usec = MAX_OF(left / n_left, MIN_OF(left, SHARE_MIN_USEC));
+        r = sd_event_source_set_time(connector->timer, now + connector->share_usec);
+        if (r < 0)
+                return r;
+        /* What the log shows: rounded, as nobody waits for 39.9997 seconds. */
+        if (connector->share_usec >= USEC_PER_SEC)
+                connector->share_usec = (connector->share_usec + USEC_PER_SEC / 2) / USEC_PER_SEC *
+                                        USEC_PER_SEC;
+        else
+                connector->share_usec = (connector->share_usec + USEC_PER_MSEC / 2) /
+                                        USEC_PER_MSEC * USEC_PER_MSEC;
+        return sd_event_source_set_enabled(connector->timer, SD_EVENT_ONESHOT);
+}
+
+static int bind_socket(const Connector *connector, int fd) {
+        const NetAddress *address = &connector->bind_address;
+        static const int on = 1;
+        bool any_port;
+
+        if (address->size == 0 || connector->addresses[0].any.sa_family == AF_UNIX)
+                return 0;
+
+        any_port = address->any.sa_family == AF_INET6 ? address->ipv6.sin6_port == 0
+                                                      : address->ipv4.sin_port == 0;
+        /* A port that is chosen at connect() need be unique only together with the peer's. A port that is
+         * given may still be in TIME_WAIT. Neither refusal matters. */
+        if (any_port)
+                (void) setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+        else
+                (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        if (bind(fd, &address->any, address->size) < 0)
+                return -errno;
+        return 0;
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata);
+
+/* 1: it is under way; 0: it has failed, and why is noted; negative: it has failed. */
+static int begin_attempt(Connector *connector, const NetAddress *address) {
+        char where[NET_ADDRESS_TEXT_MAX], text[128];
+        int r;
+
+        connector->phase = CONNECTOR_CONNECT;
+        connector->n_reply = 0;
+        connector->fd = socket(
+                        address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (connector->fd < 0)
+                return -errno;
+
+        r = bind_socket(connector, connector->fd);
+        if (r < 0) {
+                note_failure(connector, r, "connect failure: cannot bind to %s: %s",
+                                net_address_format(&connector->bind_address, where),
+                                error_text(r, text));
+                return 0;
+        }
+        if (connect(connector->fd, &address->any, address->size) < 0 && errno != EINPROGRESS)
+                return -errno;
+        r = sd_event_add_io(connector->event, &connector->io, connector->fd, EPOLLOUT, on_io,
+                        connector);
+        if (r < 0)
+                return r;
+        r = arm_timer(connector);
+        return r < 0 ? r : 1;
+}
+
+static void try_next(Connector *connector) {
+        int r;
+
+        close_attempt(connector);
+        while (connector->n_tried < connector->n_addresses) {
+                /* The time is up, and what it was up for has been noted. */
+                if (connector->n_tried > 0 && connector->timer &&
+                                clock_monotonic() >= connector->deadline_usec)
+                        break;
+
+                r = begin_attempt(connector, &connector->addresses[connector->n_tried++]);
+                if (r > 0)
+                        return;
+                if (r < 0)
+                        note_connect_failure(connector, r);
+                close_attempt(connector);
+        }
+        finish(connector, -1, NULL);
+}
+
+static void fail_socks(Connector *connector, int error, const char *what) {
+        note_failure(connector, error, "socks error: %s", what);
+        try_next(connector);
+}
+
+static int set_events(Connector *connector, uint32_t events) {
+        return sd_event_source_set_io_events(connector->io, events);
+}
+
+static void do_socks_request(Connector *connector) {
+        size_t size = buffer_size(&connector->request_left);
+        ssize_t n;
+
+        n = send(connector->fd, buffer_data(&connector->request_left), size, MSG_NOSIGNAL);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (n < 0) {
+                fail_socks(connector, -errno, "disconnected");
+                return;
+        }
+
+        buffer_consume(&connector->request_left, (size_t) n);
+        if ((size_t) n < size)
+                return;
+        connector->phase = CONNECTOR_SOCKS_REPLY;
+        if (set_events(connector, EPOLLIN) < 0)
+                fail_socks(connector, -ENOMEM, "out of memory");
+}
+
+static void do_socks_reply(Connector *connector) {
+        ssize_t n;
+        int r;
+
+        /* Not an octet more than the reply: what follows is the far server's. */
+        n = recv(connector->fd, connector->reply + connector->n_reply,
+                        SOCKS_REPLY_SIZE - connector->n_reply, 0);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (n <= 0) {
+                fail_socks(connector, n < 0 ? -errno : -ECONNRESET, "disconnected");
+                return;
+        }
+
+        connector->n_reply += (size_t) n;
+        r = socks_reply(connector->reply, connector->n_reply);
+        if (r > 0)
+                succeed(connector);
+        else if (r < 0)
+                fail_socks(connector, r, r == -EPROTO ? "invalid response" : "request rejected");
+}
+
+static void do_connected(Connector *connector) {
+        socklen_t size = sizeof(int);
+        int error = 0;
+
+        if (getsockopt(connector->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+                error = errno;
+        if (error != 0) {
+                /* The kernel's own patience, not ours. */
+                if (error == ETIMEDOUT)
+                        connector->share_usec = 0;
+                note_connect_failure(connector, -error);
+                try_next(connector);
+        } else if (!connector->via_proxy)
+                succeed(connector);
+        else if (buffer_append(&connector->request_left, buffer_data(&connector->request),
+                                 buffer_size(&connector->request)) < 0)
+                fail_socks(connector, -ENOMEM, "out of memory");
+        else
+                connector->phase = CONNECTOR_SOCKS_REQUEST; /* the next event sends */
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Connector *connector = userdata;
+
+        (void) source;
+        (void) fd;
+        (void) revents; /* the calls themselves tell about errors */
+        switch (connector->phase) {
+        case CONNECTOR_CONNECT:
+                do_connected(connector);
+                break;
+        case CONNECTOR_SOCKS_REQUEST:
+                do_socks_request(connector);
+                break;
+        default:
+                do_socks_reply(connector);
+        }
+        return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        Connector *connector = userdata;
+        _cleanup_(freep) char *span = NULL, *host = NULL;
+
+        (void) source;
+        (void) usec;
+        switch (connector->phase) {
+        case CONNECTOR_LOOKUP:
+                connector->query = resolver_query_free(connector->query);
+                span = format_timespan(connector->timeout_usec);
+                host = text_escaped(connector->host, strlen(connector->host), SIZE_MAX);
+                note_failure(connector, -EAGAIN,
+                                "dns error: cannot look up host (timed out after %s): \"%s\"",
+                                span ? span : "a while", host ? host : "");
+                finish(connector, -1, NULL);
+                break;
+        case CONNECTOR_CONNECT:
+                note_connect_failure(connector, -ETIMEDOUT);
+                try_next(connector);
+                break;
+        default:
+                span = format_timespan(connector->share_usec);
+                note_failure(connector, -ETIMEDOUT, "socks error: timed out after %s",
+                                span ? span : "a while");
+                try_next(connector);
+        }
+        return 0;
+}
+
+static void on_resolved(int error, const char *why, const NetAddress *addresses, size_t n_addresses,
+                void *userdata) {
+        Connector *connector = userdata;
+
+        connector->query = NULL;
+        if (error == 0) {
+                connector->addresses = calloc(n_addresses, sizeof(NetAddress));
+                if (!connector->addresses) {
+                        error = -EAGAIN;
+                        why = "out of memory";
+                }
+        }
+        if (error < 0) {
+                note_failure(connector, error, "dns error: %s", why);
+                finish(connector, -1, NULL);
+                return;
+        }
+
+        memcpy(connector->addresses, addresses, n_addresses * sizeof(NetAddress));
+        connector->n_addresses = n_addresses;
+        try_next(connector);
+}
+
+static int on_start(sd_event_source *source, void *userdata) {
+        (void) source;
+        try_next(userdata);
+        return 0;
+}
+
+static int start_unix(Connector *connector, const char *path) {
+        int r;
+
+        connector->addresses = calloc(1, sizeof(NetAddress));
+        if (!connector->addresses)
+                return -ENOMEM;
+        connector->n_addresses = 1;
+        r = net_address_from_path(path, connector->addresses);
+        if (r < 0)
+                return r;
+        if (connector->timer) { /* try_next() starts it again */
+                r = sd_event_source_set_enabled(connector->timer, SD_EVENT_OFF);
+                if (r < 0)
+                        return r;
+        }
+        return sd_event_add_defer(connector->event, &connector->start, on_start, connector);
+}
+
+static int start_lookup(Connector *connector, Resolver *resolver, const NetEndpoint *endpoint) {
+        int family = AF_UNSPEC, r;
+        uint16_t port = endpoint->port;
+
+        if (connector->bind_address.size > 0)
+                family = connector->bind_address.any.sa_family;
+
+        connector->via_proxy = endpoint->kind == NET_ENDPOINT_SOCKS;
+        if (connector->via_proxy) {
+                r = socks_request(&connector->request, endpoint->host, endpoint->port);
+                if (r < 0)
+                        return r;
+                port = endpoint->proxy_port;
+        }
+
+        connector->host = strdup(connector->via_proxy ? endpoint->proxy_host : endpoint->host);
+        if (!connector->host)
+                return -ENOMEM;
+        return resolver_lookup(resolver, connector->host, port, family, on_resolved, connector,
+                        &connector->query);
+}
+
+static int start_timer(Connector *connector, uint64_t timeout_usec) {
+        uint64_t now = clock_monotonic();
+
+        if (timeout_usec == 0 || timeout_usec > UINT64_MAX - now) /* none, or infinity */
+                return 0;
+        connector->timeout_usec = timeout_usec;
+        connector->deadline_usec = now + timeout_usec;
+        return sd_event_add_time(connector->event, &connector->timer, CLOCK_MONOTONIC,
+                        connector->deadline_usec, TIMER_ACCURACY_USEC, on_timer, connector);
+}
+
+int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint,
+                const NetAddress *bind_address, uint64_t timeout_usec, ConnectorDone done,
+                void *userdata, Connector **ret) {
+        _cleanup_(connector_freep) Connector *connector = calloc(1, sizeof(Connector));
+        int r;
+
+        if (!connector)
+                return -ENOMEM;
+        *connector = (Connector){
+                        .event = sd_event_ref(event),
+                        .done = done,
+                        .userdata = userdata,
+                        .fd = -1,
+        };
+        if (bind_address)
+                connector->bind_address = *bind_address;
+
+        r = start_timer(connector, timeout_usec);
+        if (r < 0)
+                return r;
+        if (endpoint->kind == NET_ENDPOINT_UNIX)
+                r = start_unix(connector, endpoint->host);
+        else
+                r = start_lookup(connector, resolver, endpoint);
+        if (r < 0)
+                return r;
+
+        *ret = take(connector);
+        return 0;
+}
+
+Connector *connector_free(Connector *connector) {
+        if (!connector)
+                return NULL;
+
+        close_attempt(connector);
+        resolver_query_free(connector->query);
+        sd_event_source_disable_unref(connector->start);
+        sd_event_source_disable_unref(connector->timer);
+        sd_event_unref(connector->event);
+        buffer_done(&connector->request);
+        free(connector->host);
+        free(connector->addresses);
+        free(connector->why);
+        free(connector);
+        return NULL;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Answers A and AAAA questions from a table, as RFC 1035, section 4 has it, and just enough of that. */
+
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/util.h"
+#include "fake-dns.h"
+
+enum {
+        TYPE_A = 1,
+        TYPE_AAAA = 28,
+        HEADER_SIZE = 12,
+        RCODE_SERVFAIL = 2,
+        RCODE_NXDOMAIN = 3,
+        RCODE_REFUSED = 5,
+};
+
+static const struct {
+        const char *name;
+        unsigned rcode;
+        bool silent, garbage;
+        const char *ipv4[3], *ipv6[3];
+        unsigned n_generated; /* this many of each family instead: 127.0.1.N and ::1:N */
+} zone[] = {
+                {"one.test", .ipv4 = {"127.0.0.1"}},
+                {"two.test", .ipv4 = {"127.0.0.2", "127.0.0.1"}},
+                {"six.test", .ipv6 = {"::1"}},
+                {"both.test", .ipv4 = {"127.0.0.1"}, .ipv6 = {"::1"}},
+                {"xn--bcher-kva.test", .ipv4 = {"127.0.0.1"}},
+                {"many.test", .n_generated = 17},
+                {"empty.test"},
+                {"servfail.test", .rcode = RCODE_SERVFAIL},
+                {"refused.test", .rcode = RCODE_REFUSED},
+                {"silent.test", .silent = true},
+                {"garbage.test", .garbage = true},
+};
+
+static size_t put_record(uint8_t *p, unsigned type, const void *data, size_t size) {
+        const uint8_t head[12] = {
+                        0xc0, HEADER_SIZE, 0, (uint8_t) type, 0, 1, 0, 0, 0, 1, 0, (uint8_t) size};
+
+        memcpy(p, head, sizeof(head));
+        memcpy(p + sizeof(head), data, size);
+        return sizeof(head) + size;
+}
+
+static size_t put_records(uint8_t *answer, size_t size, size_t row, unsigned type) {
+        const char *const *texts = type == TYPE_A ? zone[row].ipv4 : zone[row].ipv6;
+        uint8_t data[16];
+        size_t data_size = type == TYPE_A ? 4 : 16;
+
+        for (unsigned i = 0; type == TYPE_A || type == TYPE_AAAA; i++) {
+                char generated[32];
+                const char *text = i < 3 ? texts[i] : NULL;
+
+                if (i < zone[row].n_generated) {
+                        (void) snprintf(generated, sizeof(generated),
+                                        type == TYPE_A ? "127.0.1.%u" : "::1:%x", i + 1);
+                        text = generated;
+                }
+                if (!text)
+                        break;
+                cr_assert_eq(inet_pton(type == TYPE_A ? AF_INET : AF_INET6, text, data), 1);
+                size += put_record(answer + size, type, data, data_size);
+                answer[7]++;
+        }
+        return size;
+}
+
+/* The name of the question with dots; returns the size of the question. */
+static size_t get_question(const uint8_t *question, size_t size, char name[static 256]) {
+        size_t i = HEADER_SIZE, n = 0;
+
+        while (i < size && question[i] != 0) {
+                size_t label = question[i++];
+
+                cr_assert(label < 64 && i + label < size && n + label + 1 < 256);
+                memcpy(name + n, question + i, label);
+                i += label;
+                n += label;
+                name[n++] = '.';
+        }
+        name[n - (n > 0)] = '\0';
+        cr_assert_leq(i + 5, size);
+        return i + 5;
+}
+
+static int on_question(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        FakeDns *dns = userdata;
+        uint8_t message[2048] = {};
+        struct sockaddr_in client;
+        socklen_t client_size = sizeof(client);
+        size_t size, row;
+        char name[256];
+        ssize_t n;
+        unsigned type;
+
+        (void) source;
+        (void) revents;
+        n = recvfrom(fd, message, 512, 0, (struct sockaddr *) &client, &client_size);
+        if (n < HEADER_SIZE)
+                return 0;
+        dns->n_asked++;
+
+        size = get_question(message, (size_t) n, name);
+        type = message[size - 3];
+        memset(message + 6, 0, 6);
+        message[2] = 0x85;
+        message[3] = 0x80;
+        for (row = 0; row < ELEMENTSOF(zone) && strcasecmp(zone[row].name, name) != 0; row++)
+                ;
+        if (row == ELEMENTSOF(zone))
+                message[3] |= RCODE_NXDOMAIN;
+        else if (zone[row].silent)
+                return 0;
+        else if (zone[row].garbage)
+                message[7] = 200; /* answers that are not there */
+        else {
+                message[3] |= (uint8_t) zone[row].rcode;
+                size = put_records(message, size, row, type);
+        }
+        (void) sendto(fd, message, size, 0, (struct sockaddr *) &client, client_size);
+        return 0;
+}
+
+void fake_dns_init(FakeDns *dns, sd_event *event) {
+        struct sockaddr_in address = {
+                        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t size = sizeof(address);
+
+        *dns = (FakeDns){.fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+        cr_assert_geq(dns->fd, 0);
+        cr_assert_eq(bind(dns->fd, (struct sockaddr *) &address, size), 0);
+        cr_assert_eq(getsockname(dns->fd, (struct sockaddr *) &address, &size), 0);
+        (void) snprintf(dns->server, sizeof(dns->server), "127.0.0.1:%u", ntohs(address.sin_port));
+        cr_assert_geq(sd_event_add_io(event, &dns->source, dns->fd, EPOLLIN, on_question, dns), 0);
+}
+
+void fake_dns_done(FakeDns *dns) {
+        dns->source = sd_event_source_disable_unref(dns->source);
+        dns->fd = close_fd(dns->fd);
+}
