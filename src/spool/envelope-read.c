@@ -95,6 +95,9 @@ static int read_value(Reader *reader, const char *text, size_t size, char fold, 
                 reader->at = line.next;
         }
 
+        if (fold == ' ') /* of empty continuation lines */
+                buffer.end = buffer.start +
+                             without_trailing_blanks(buffer_data(&buffer), buffer_size(&buffer));
         if (memchr(buffer_data(&buffer), '\0', buffer_size(&buffer)))
                 return -EINVAL;
         *ret = buffer_take_string(&buffer);

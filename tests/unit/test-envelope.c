@@ -411,6 +411,7 @@ Test(envelope, lenient) {
                         {P "End: 1", P "End: 1\r\n 2", P "End: 1"},
                         {P "From: alice@a.test", P "From: ", P "From: "},
                         {P "From: alice@a.test", P "From: a\r\n b", P "From: a b"},
+                        {P "From: alice@a.test", P "From: a\r\n \r\n  \t", P "From: a"},
                         {P "Client: 127.0.0.1", P "Client: /", P "Client: /"},
                         {P "Authentication: ", P "Authentication: a+b=c",
                                         P "Authentication: a+2Bb+3Dc"},
