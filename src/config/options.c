@@ -84,7 +84,7 @@ const OptionRow option_table[_OPTION_MAX] = {
                         "be this instance: emailrelay/NAME.conf, and directories of its own"),
 
         [OPTION_PORT] = NUMBER("port", 'p', C, SERVER, "25", 1, 65535, "the SMTP port to listen on"),
-        [OPTION_INTERFACE] = LIST("interface", 'I', C | S, SERVER, NULL, "list",
+        [OPTION_INTERFACE] = LIST("interface", 'I', C | S | F, SERVER, NULL, "list",
                         "where to listen: IP addresses or unix paths; for the programs of the set NAME=fd#N, an inherited socket"),
         [OPTION_REMOTE_CLIENTS] = FLAG("remote-clients", 'r', C | S, SERVER,
                         "accept clients that are not on this host or a private network"),

@@ -49,7 +49,7 @@ int service_log_open(const Config *config, const char *program, bool asynchronou
                 .target = classic ? LOG_TARGET_CLASSIC : LOG_TARGET_AUTO,
                 .level = config_flag(config, OPTION_VERBOSE) ? LOG_DEBUG : LOG_INFO,
                 .program = name,
-                .to_stderr = config_flag(config, OPTION_LOG) && !file,
+                .to_stderr = config_flag(config, OPTION_LOG) && !config_flag(config, OPTION_CLOSE_STDERR) && !file,
                 .to_syslog = syslog_name ||
                                 (config_flag(config, OPTION_LOG) && !config_flag(config, OPTION_NO_SYSLOG)),
                 .syslog_facility = facility_from_name(syslog_name ? syslog_name : ""),
