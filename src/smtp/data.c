@@ -25,14 +25,27 @@ enum {
 
 static const char received_name[] = "received:";
 
-/* Octets before the next CR or LF. */
-static size_t text_run(const char *data, size_t size) {
-        const char *cr = memchr(data, '\r', size), *lf;
+enum {
+        WINDOW = 256,
+};
 
-        if (cr)
-                size = (size_t) (cr - data);
-        lf = memchr(data, '\n', size);
-        return lf ? (size_t) (lf - data) : size;
+/* Octets before the next CR or LF. In windows, for nothing but LFs would otherwise be searched for a CR to
+ * the end again and again. */
+static size_t text_run(const char *data, size_t size) {
+        for (size_t at = 0; at < size; at += WINDOW) {
+                const char *window = data + at, *cr, *lf;
+                size_t n = MIN_OF(size - at, (size_t) WINDOW);
+
+                cr = memchr(window, '\r', n);
+                if (cr)
+                        n = (size_t) (cr - window);
+                lf = memchr(window, '\n', n);
+                if (lf)
+                        return (size_t) (lf - data);
+                if (cr)
+                        return (size_t) (cr - data);
+        }
+        return size;
 }
 
 void smtp_decoder_init(SmtpDecoder *decoder, bool chunked, bool binary, bool refuse_bare) {
@@ -88,12 +101,31 @@ static int feed_binary(SmtpDecoder *decoder, const char *data, size_t size, Buff
         return write_content(decoder, content, data, size);
 }
 
-/* A line end that is written differently than it came: writes what was kept back, then this. */
-static int bare_line_end(SmtpDecoder *decoder, Buffer *content, const char *kept, size_t size,
-                const char *line_end) {
+/* The octets of one feed. */
+typedef struct Piece {
+        const char *data;
+        size_t size;
+        size_t at;   /* what comes next */
+        size_t from; /* from here to `at`: to be written as it is */
+        bool end;
+} Piece;
+
+/* Writes what is to be written as it is, and goes on behind the octets to leave out. */
+static int flush_piece(SmtpDecoder *decoder, Piece *piece, size_t left_out, Buffer *content) {
+        size_t size = piece->at - piece->from;
+        const char *data = piece->data + piece->from;
+
+        piece->at += left_out;
+        piece->from = piece->at;
+        return write_content(decoder, content, data, size);
+}
+
+/* A line end that is written differently than it came. */
+static int bare_line_end(SmtpDecoder *decoder, Piece *piece, size_t left_out, const char *line_end,
+                Buffer *content) {
         int r;
 
-        r = write_content(decoder, content, kept, size);
+        r = flush_piece(decoder, piece, left_out, content);
         if (r < 0)
                 return r;
 
@@ -103,83 +135,83 @@ static int bare_line_end(SmtpDecoder *decoder, Buffer *content, const char *kept
         return write_content(decoder, content, line_end, strlen(line_end));
 }
 
+/* Within a line: up to its end, or to the end of the piece. */
+static int decode_text(SmtpDecoder *decoder, Piece *piece, Buffer *content) {
+        size_t n = text_run(piece->data + piece->at, piece->size - piece->at);
+
+        header_text(decoder, piece->data + piece->at, n);
+        piece->at += n;
+        if (piece->at == piece->size)
+                return 0;
+        if (piece->data[piece->at] == '\n')
+                return bare_line_end(decoder, piece, 1, "\r\n", content);
+
+        decoder->state = CR;
+        piece->at++;
+        return 0;
+}
+
+static int decode_some(SmtpDecoder *decoder, Piece *piece, Buffer *content) {
+        char c = piece->data[piece->at];
+
+        switch ((State) decoder->state) {
+        case LINE_START:
+                decoder->state = TEXT;
+                if (c != '.' || decoder->chunked)
+                        return 0;
+                decoder->state = DOT;
+                return flush_piece(decoder, piece, 1, content);
+        case TEXT:
+                return decode_text(decoder, piece, content);
+        case CR:
+                if (c != '\n')
+                        return bare_line_end(decoder, piece, 0, "\n", content);
+                header_line_end(decoder);
+                decoder->state = LINE_START;
+                piece->at++;
+                return 0;
+        case DOT:
+                decoder->state = TEXT;
+                if (c != '\r')
+                        return 0;
+                decoder->state = DOT_CR;
+                return flush_piece(decoder, piece, 1, content);
+        case DOT_CR:
+                if (c != '\n')
+                        return bare_line_end(decoder, piece, 0, "\r\n", content);
+                piece->end = true;
+                return flush_piece(decoder, piece, 1, content);
+        }
+        return 0;
+}
+
 int smtp_decoder_feed(SmtpDecoder *decoder, const char *data, size_t size, Buffer *content,
                 size_t *ret_used, bool *ret_end) {
-        size_t i = 0, from = 0; /* data[from..i] is to be written as it is */
-        bool end = false;
+        Piece piece = {.data = data, .size = size};
         int r = 0;
 
-        if (decoder->binary && decoder->chunked) {
+        if (decoder->chunked && decoder->binary) {
                 r = feed_binary(decoder, data, size, content);
-                i = from = size;
+                piece.at = piece.from = size;
         }
-
-        while (i < size && !end && r >= 0)
-                switch ((State) decoder->state) {
-                case LINE_START:
-                        decoder->state = TEXT;
-                        if (data[i] == '.' && !decoder->chunked) {
-                                r = write_content(decoder, content, data + from, i - from);
-                                decoder->state = DOT;
-                                from = ++i;
-                        }
-                        break;
-                case TEXT: {
-                        size_t n = text_run(data + i, size - i);
-
-                        header_text(decoder, data + i, n);
-                        i += n;
-                        if (i == size)
-                                break;
-                        if (data[i++] == '\r')
-                                decoder->state = CR;
-                        else {
-                                r = bare_line_end(decoder, content, data + from, i - 1 - from,
-                                                "\r\n");
-                                from = i;
-                        }
-                        break;
-                }
-                case CR:
-                        if (data[i] == '\n') {
-                                header_line_end(decoder);
-                                decoder->state = LINE_START;
-                                i++;
-                        } else {
-                                r = bare_line_end(decoder, content, data + from, i - from, "\n");
-                                from = i;
-                        }
-                        break;
-                case DOT:
-                        decoder->state = TEXT;
-                        if (data[i] == '\r') {
-                                decoder->state = DOT_CR;
-                                from = ++i;
-                        }
-                        break;
-                case DOT_CR:
-                        if (data[i] == '\n') {
-                                end = true;
-                                from = ++i;
-                        } else
-                                r = bare_line_end(decoder, content, NULL, 0, "\r\n");
-                        break;
-                }
-
+        while (r >= 0 && piece.at < size && !piece.end)
+                r = decode_some(decoder, &piece, content);
         if (r >= 0)
-                r = write_content(decoder, content, data + from, i - from);
+                r = flush_piece(decoder, &piece, 0, content);
         if (r < 0)
                 return r;
 
-        *ret_used = i;
-        *ret_end = end;
+        *ret_used = piece.at;
+        *ret_end = piece.end;
         return 0;
 }
 
 int smtp_decoder_finish(SmtpDecoder *decoder, Buffer *content) {
+        Piece nothing = {.data = ""};
+
         if (decoder->state != CR)
                 return 0;
-        return bare_line_end(decoder, content, NULL, 0, "\n");
+        return bare_line_end(decoder, &nothing, 0, "\n", content);
 }
 
 int smtp_encoder_feed(SmtpEncoder *encoder, const char *data, size_t size, Buffer *wire) {

@@ -75,7 +75,8 @@ int smtp_server_abort(SmtpServer *server, unsigned code, const char *enhanced, c
 /* Replies to be sent; the caller consumes what it has sent. */
 Buffer *smtp_server_output(SmtpServer *server);
 
-/* Decoded content (see SMTP_CONTENT). Bounded: one feed adds at most what it consumed, times two. */
+/* Decoded content (see SMTP_CONTENT). Bounded: one feed adds at most what it consumed, times two,
+ * plus one. */
 Buffer *smtp_server_content(SmtpServer *server);
 
 /* What is known, valid until the next feed: */

@@ -242,6 +242,59 @@ Test(smtp_data, encoder) {
                 }
 }
 
+/* Nothing but line ends of one kind: time must grow with the size, not with its square. */
+Test(smtp_data, line_ends_are_found_in_linear_time, .timeout = 60) {
+        static const char octets[] = "\n\r.";
+        const size_t size = 8000000;
+        _cleanup_(freep) char *data = malloc(size);
+
+        cr_assert(data);
+        for (const char *octet = octets; *octet; octet++) {
+                _cleanup_(buffer_done) Buffer content = {}, wire = {};
+                SmtpDecoder decoder;
+                SmtpEncoder encoder = {};
+                bool end;
+                size_t used;
+
+                memset(data, *octet, size);
+                smtp_decoder_init(&decoder, false, false, false);
+                cr_assert_eq(smtp_decoder_feed(&decoder, data, size, &content, &used, &end), 0);
+                cr_assert_eq(smtp_encoder_feed(&encoder, data, size, &wire), 0);
+                cr_expect_eq(used, size);
+        }
+}
+
+/* A run of text around the ends of the windows that are searched. */
+Test(smtp_data, long_lines) {
+        char line[1030];
+
+        memset(line, 'x', sizeof(line));
+        for (size_t n = 0; n < sizeof(line) - 2; n++) {
+                static const char *const line_ends[] = {"\r\n", "\n", "\r"};
+
+                for (size_t i = 0; i < ELEMENTSOF(line_ends); i++) {
+                        _cleanup_(buffer_done) Buffer content = {}, expected = {};
+                        size_t used, end_size = strlen(line_ends[i]);
+                        SmtpDecoder decoder;
+                        bool end;
+
+                        memcpy(line + n, line_ends[i], end_size);
+                        cr_assert_eq(buffer_append(&expected, line, n), 0);
+                        cr_assert_eq(buffer_append(&expected, "\r\n", 2), 0);
+                        cr_assert_eq(buffer_append(&expected, line + n + end_size,
+                                                     sizeof(line) - n - end_size),
+                                        0);
+                        smtp_decoder_init(&decoder, false, false, false);
+                        cr_assert_eq(smtp_decoder_feed(&decoder, line, sizeof(line), &content,
+                                                     &used, &end),
+                                        0);
+                        check_content(&content, buffer_data(&expected), buffer_size(&expected),
+                                        line_ends[i], n);
+                        memset(line + n, 'x', end_size);
+                }
+        }
+}
+
 /* 2026-11-20 22:50:46 UTC, a Friday */
 #define FRIDAY (UINT64_C(1795215046) * USEC_PER_SEC)
 
