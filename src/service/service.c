@@ -4,6 +4,7 @@
  * front-end) holds the listening sockets, so it may exit whenever nothing is under way. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -100,11 +101,16 @@ int service_domain(Config *config, char **ret) {
 
 /* ── sockets that were handed over ────────────────────────────────────────────────────────── */
 
+/* Whoever made the socket may have left it blocking, and then a client that has gone again would hold the loop. */
 static int add_socket(Service *service, int fd, const char *name) {
         char *copy;
+        int flags;
 
         if (service->n_sockets >= SOCKETS_MAX)
                 return -E2BIG;
+        flags = fcntl(fd, F_GETFL);
+        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+                return -errno;
         copy = strdup(name);
         if (!copy)
                 return -ENOMEM;
