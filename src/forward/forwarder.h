@@ -47,17 +47,17 @@ struct Forwarder {
         NextHop *hop;          /* the open session, or one that is being opened */
         NetEndpoint *hop_endpoint; /* of the session when a message named its own, else NULL: forward_to */
         Settings *hop_settings;
-        bool hop_ready;        /* between messages */
+        bool hop_ready;         /* between messages */
         unsigned hop_delivered; /* messages settled on this session */
         bool scanning, scan_wanted, in_pass;
-        char *trigger;         /* of the pass, for the log */
-        unsigned hop_failures; /* in a row */
-        uint64_t hop_retry_sec; /* the next hop is left alone until then; 0 = it is not */
+        char *trigger;           /* of the pass, for the log */
+        unsigned hop_failures;   /* in a row */
+        uint64_t hop_retry_sec;  /* the next hop is left alone until then; 0 = it is not */
         uint64_t next_poll_usec; /* monotonic, 0 = none */
         sd_event_source *timer;
-        char *failure;         /* of the last connection or session, for status and --once */
-        bool failed_once;      /* --once: a connection-level failure */
-        unsigned n_settling;   /* messages on their way to a worker for settling */
+        char *failure;       /* of the last connection or session, for status and --once */
+        bool failed_once;    /* --once: a connection-level failure */
+        unsigned n_settling; /* messages on their way to a worker for settling */
         uint64_t n_delivered, n_deferred, n_failed;
 };
 

@@ -35,7 +35,8 @@ static int method_wake(sd_bus_message *call, void *userdata, sd_bus_error *error
 void send_request_answer(SendRequest *request, unsigned code, const char *text) {
         if (!request)
                 return;
-        (void) sd_bus_reply_method_return(request->call, "us", (uint32_t) code, text); /* who asked may have gone */
+        (void) sd_bus_reply_method_return(
+                        request->call, "us", (uint32_t) code, text); /* who asked may have gone */
         sd_bus_message_unref(request->call);
         free(request->id);
         free(request);
@@ -82,10 +83,10 @@ static int method_send(sd_bus_message *call, void *userdata, sd_bus_error *error
 }
 
 static const sd_bus_vtable forward_vtable[] = {
-        SD_BUS_VTABLE_START(0),
-        SD_BUS_METHOD("Wake", "s", "", method_wake, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD("Send", "s", "us", method_send, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_VTABLE_END,
+                SD_BUS_VTABLE_START(0),
+                SD_BUS_METHOD("Wake", "s", "", method_wake, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_METHOD("Send", "s", "us", method_send, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_VTABLE_END,
 };
 
 /* The listening socket belongs to the service; the bus server gets a duplicate to own. */
@@ -107,8 +108,8 @@ static int serve_bus(Forwarder *forwarder) {
                 fd = fcntl(socket_fd, F_DUPFD_CLOEXEC, 3);
                 if (fd < 0)
                         return -errno;
-                r = bus_server_new(service_event(forwarder->service), fd, BUS_FORWARD_PATH, BUS_FORWARD_INTERFACE,
-                                forward_vtable, forwarder, &forwarder->bus);
+                r = bus_server_new(service_event(forwarder->service), fd, BUS_FORWARD_PATH,
+                                BUS_FORWARD_INTERFACE, forward_vtable, forwarder, &forwarder->bus);
                 if (r < 0)
                         return r;
                 (void) take_fd(fd);
@@ -155,7 +156,9 @@ static int apply(Service *service, Config *config, void *userdata) {
         forwarder->settings = take(settings);
         forwarder->hop_retry_sec = 0; /* the new next hop may be better */
         forwarder->hop_failures = 0;
-        forwarder->next_poll_usec = forwarder->settings->poll > 0 ? clock_monotonic() + forwarder->settings->poll : 0;
+        forwarder->next_poll_usec = forwarder->settings->poll > 0
+                                                    ? clock_monotonic() + forwarder->settings->poll
+                                                    : 0;
         if (!first)
                 forward_trigger(forwarder, "reload");
         return 0;
@@ -166,7 +169,8 @@ static int start(Service *service, void *userdata) {
         int r;
 
         r = workers_new(service_event(service),
-                        MIN_OF(4U, (unsigned) config_number(service_config(service), OPTION_COMMIT_THREADS)),
+                        MIN_OF(4U, (unsigned) config_number(
+                                                   service_config(service), OPTION_COMMIT_THREADS)),
                         &forwarder->workers);
         if (r < 0)
                 return r;
@@ -198,14 +202,19 @@ static bool idle(void *userdata) {
 static int status(void *userdata, Buffer *sentence) {
         const Forwarder *forwarder = userdata;
         size_t n_waiting, n_new;
-        uint64_t due = queue_next_due(&forwarder->queue, &n_waiting, &n_new), now = forward_now_sec();
+        uint64_t due = queue_next_due(&forwarder->queue, &n_waiting, &n_new),
+                 now = forward_now_sec();
         int r;
 
-        r = buffer_printf(sentence, "%s, %zu messages waiting, %llu delivered, %llu deferred, %llu failed",
-                        forwarder->message ? "forwarding" : "idle", n_waiting, (unsigned long long) forwarder->n_delivered,
-                        (unsigned long long) forwarder->n_deferred, (unsigned long long) forwarder->n_failed);
+        r = buffer_printf(sentence,
+                        "%s, %zu messages waiting, %llu delivered, %llu deferred, %llu failed",
+                        forwarder->message ? "forwarding" : "idle", n_waiting,
+                        (unsigned long long) forwarder->n_delivered,
+                        (unsigned long long) forwarder->n_deferred,
+                        (unsigned long long) forwarder->n_failed);
         if (r >= 0 && due > now)
-                r = buffer_printf(sentence, ", next attempt in %llus", (unsigned long long) (due - now));
+                r = buffer_printf(sentence, ", next attempt in %llus",
+                                (unsigned long long) (due - now));
         if (r >= 0 && forwarder->hop_failures > 0 && forwarder->failure)
                 r = buffer_printf(sentence, "; next hop: %s", forwarder->failure);
         return r;
@@ -224,11 +233,14 @@ static int report(void *userdata, sd_bus_message *reply) {
         if (r >= 0)
                 r = service_report(reply, "waiting", "%zu", n_waiting);
         if (r >= 0)
-                r = service_report(reply, "delivered", "%llu", (unsigned long long) forwarder->n_delivered);
+                r = service_report(reply, "delivered", "%llu",
+                                (unsigned long long) forwarder->n_delivered);
         if (r >= 0)
-                r = service_report(reply, "deferred", "%llu", (unsigned long long) forwarder->n_deferred);
+                r = service_report(reply, "deferred", "%llu",
+                                (unsigned long long) forwarder->n_deferred);
         if (r >= 0)
-                r = service_report(reply, "failed", "%llu", (unsigned long long) forwarder->n_failed);
+                r = service_report(
+                                reply, "failed", "%llu", (unsigned long long) forwarder->n_failed);
         if (r >= 0 && forwarder->failure)
                 r = service_report(reply, "last-failure", "%s", forwarder->failure);
         return r;
@@ -251,22 +263,24 @@ static void forwarder_done(Forwarder *forwarder) {
 
 int main(int argc, char **argv) {
         static const ServiceHooks hooks = {
-                .program = "forward",
-                .user = OPTION_USER_FORWARD,
-                .usage = "emailrelay-forward [OPTION…]\n\nSends what is spooled to the next hop.",
-                .apply = apply,
-                .start = start,
-                .stop = stop,
-                .idle = idle,
-                .status = status,
-                .report = report,
+                        .program = "forward",
+                        .user = OPTION_USER_FORWARD,
+                        .usage = "emailrelay-forward [OPTION…]\n\nSends what is spooled to the next hop.",
+                        .apply = apply,
+                        .start = start,
+                        .stop = stop,
+                        .idle = idle,
+                        .status = status,
+                        .report = report,
         };
         Forwarder forwarder = {};
         int status_code;
 
         status_code = service_run(&hooks, argc, argv, &forwarder);
-        if (status_code == EXIT_SUCCESS && forwarder.settings && forwarder.settings->once && forwarder.failed_once) {
-                (void) fprintf(stderr, "emailrelay-forward: error: %s\n", forwarder.failure ? forwarder.failure : "forwarding failed");
+        if (status_code == EXIT_SUCCESS && forwarder.settings && forwarder.settings->once &&
+                        forwarder.failed_once) {
+                (void) fprintf(stderr, "emailrelay-forward: error: %s\n",
+                                forwarder.failure ? forwarder.failure : "forwarding failed");
                 status_code = EXIT_FAILURE;
         }
         forwarder_done(&forwarder);

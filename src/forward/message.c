@@ -12,8 +12,8 @@
 #include "forward/forwarder.h"
 
 enum {
-        BUSY_PAUSE_SEC = 60,         /* another forwarder has it */
-        TROUBLE_PAUSE_SEC = 300,     /* it cannot be read now */
+        BUSY_PAUSE_SEC = 60,     /* another forwarder has it */
+        TROUBLE_PAUSE_SEC = 300, /* it cannot be read now */
         BAD_ENVELOPE_PAUSE_SEC = 3600,
         REFUSALS_LOGGED_MAX = 100,
 };
@@ -52,7 +52,8 @@ static Message *message_free(Message *message) {
         if (!message)
                 return NULL;
         if (message->request)
-                send_request_answer(message->request, message->answer_code, message->answer ? message->answer : "not sent");
+                send_request_answer(message->request, message->answer_code,
+                                message->answer ? message->answer : "not sent");
         (void) claim_free(message->claim);
         (void) envelope_free(message->envelope);
         if (message->content_fd >= 0)
@@ -82,7 +83,8 @@ static void settle_run(void *userdata) {
                 break;
         case OUTCOME_DEFERRED:
         default:
-                message->error = claim_release(message->claim, message->unchanged ? NULL : message->envelope);
+                message->error = claim_release(
+                                message->claim, message->unchanged ? NULL : message->envelope);
         }
         message->claim = claim_free(message->claim);
 }
@@ -93,10 +95,13 @@ static void settle_done(void *userdata) {
 
         if (message->error < 0)
                 log_event(LOG_ERR, LOG_MESSAGE_SPOOL_TROUBLE,
-                                LOG_FIELDS({"EMAILRELAY_MSGID", message->id}, {"EMAILRELAY_SPOOL", spool_path(forwarder->spool)}),
-                                "%s: cannot record what became of it in %s: %s%s", message->id, spool_path(forwarder->spool),
-                                strerror(-message->error),
-                                message->kind == OUTCOME_DELIVERED ? ": it has been delivered and may be delivered again" : "");
+                                LOG_FIELDS({"EMAILRELAY_MSGID", message->id},
+                                                {"EMAILRELAY_SPOOL", spool_path(forwarder->spool)}),
+                                "%s: cannot record what became of it in %s: %s%s", message->id,
+                                spool_path(forwarder->spool), strerror(-message->error),
+                                message->kind == OUTCOME_DELIVERED
+                                                ? ": it has been delivered and may be delivered again"
+                                                : "");
         (void) message_free(message);
         forwarder->n_settling--;
         forward_step(forwarder);
@@ -127,37 +132,48 @@ static void put_back(Message *message, uint64_t due_sec) {
 
 /* ── the log ──────────────────────────────────────────────────────────────────────────────── */
 
-static void log_outcome(const Message *message, const char *host, size_t n_delivered, const char *reply) {
+static void log_outcome(
+                const Message *message, const char *host, size_t n_delivered, const char *reply) {
         const Envelope *envelope = message->envelope;
         const char *ids[_OUTCOME_KIND_MAX] = {
-                [OUTCOME_DELIVERED] = LOG_MESSAGE_DELIVERED,
-                [OUTCOME_DEFERRED] = LOG_MESSAGE_DEFERRED,
-                [OUTCOME_FAILED] = LOG_MESSAGE_FAILED,
+                        [OUTCOME_DELIVERED] = LOG_MESSAGE_DELIVERED,
+                        [OUTCOME_DEFERRED] = LOG_MESSAGE_DEFERRED,
+                        [OUTCOME_FAILED] = LOG_MESSAGE_FAILED,
         };
         static const int priorities[_OUTCOME_KIND_MAX] = {
-                [OUTCOME_DELIVERED] = LOG_INFO,
-                [OUTCOME_DEFERRED] = LOG_NOTICE,
-                [OUTCOME_FAILED] = LOG_WARNING,
+                        [OUTCOME_DELIVERED] = LOG_INFO,
+                        [OUTCOME_DEFERRED] = LOG_NOTICE,
+                        [OUTCOME_FAILED] = LOG_WARNING,
         };
         char delivered[24], left[24], attempts[16], next[24], what[96];
 
         (void) snprintf(delivered, sizeof(delivered), "%zu", n_delivered);
         (void) snprintf(left, sizeof(left), "%zu", envelope->n_recipients);
         (void) snprintf(attempts, sizeof(attempts), "%u", envelope->attempts);
-        (void) snprintf(next, sizeof(next), "%llu", (unsigned long long) envelope->next_attempt_sec);
+        (void) snprintf(next, sizeof(next), "%llu",
+                        (unsigned long long) envelope->next_attempt_sec);
         if (message->kind == OUTCOME_DEFERRED)
                 (void) snprintf(what, sizeof(what), "deferred, attempt %s, next in %llus", attempts,
-                                (unsigned long long) (envelope->next_attempt_sec - message->now_sec));
+                                (unsigned long long) (envelope->next_attempt_sec -
+                                                      message->now_sec));
         else
                 (void) snprintf(what, sizeof(what), "%s",
-                                message->kind == OUTCOME_DELIVERED ? "delivered" : "failed, kept as .bad");
+                                message->kind == OUTCOME_DELIVERED ? "delivered"
+                                                                   : "failed, kept as .bad");
         log_event(priorities[message->kind], ids[message->kind],
                         LOG_FIELDS({"EMAILRELAY_MSGID", message->id}, {"EMAILRELAY_NEXT_HOP", host},
-                                        {"EMAILRELAY_FROM", envelope->from}, {"EMAILRELAY_REPLY", reply},
-                                        {"EMAILRELAY_DELIVERED", delivered}, {"EMAILRELAY_LEFT", left},
-                                        {"EMAILRELAY_ATTEMPTS", message->kind == OUTCOME_DEFERRED ? attempts : NULL},
-                                        {"EMAILRELAY_NEXT_ATTEMPT", message->kind == OUTCOME_DEFERRED ? next : NULL}),
-                        "%s: %s, %s recipients done by %s: %s", message->id, what, delivered, host, reply);
+                                        {"EMAILRELAY_FROM", envelope->from},
+                                        {"EMAILRELAY_REPLY", reply},
+                                        {"EMAILRELAY_DELIVERED", delivered},
+                                        {"EMAILRELAY_LEFT", left},
+                                        {"EMAILRELAY_ATTEMPTS", message->kind == OUTCOME_DEFERRED
+                                                                                ? attempts
+                                                                                : NULL},
+                                        {"EMAILRELAY_NEXT_ATTEMPT",
+                                                        message->kind == OUTCOME_DEFERRED ? next
+                                                                                          : NULL}),
+                        "%s: %s, %s recipients done by %s: %s", message->id, what, delivered, host,
+                        reply);
 }
 
 static void log_refusals(const Message *message, const Attempt *attempt) {
@@ -174,11 +190,14 @@ static void log_refusals(const Message *message, const Attempt *attempt) {
                         return; /* the envelope has them all */
                 (void) snprintf(code, sizeof(code), "%u", result->code);
                 log_event(LOG_NOTICE, LOG_MESSAGE_REJECTED,
-                                LOG_FIELDS({"EMAILRELAY_MSGID", message->id}, {"EMAILRELAY_NEXT_HOP", attempt->host},
-                                                {"EMAILRELAY_RECIPIENT", address}, {"EMAILRELAY_CODE", code},
+                                LOG_FIELDS({"EMAILRELAY_MSGID", message->id},
+                                                {"EMAILRELAY_NEXT_HOP", attempt->host},
+                                                {"EMAILRELAY_RECIPIENT", address},
+                                                {"EMAILRELAY_CODE", code},
                                                 {"EMAILRELAY_REPLY", result->text}),
                                 "%s: %s %s <%s>: %s %s", message->id, attempt->host,
-                                result->result == SMTP_RESULT_REFUSED ? "refused" : "deferred", address, code, result->text);
+                                result->result == SMTP_RESULT_REFUSED ? "refused" : "deferred",
+                                address, code, result->text);
         }
 }
 
@@ -242,15 +261,16 @@ static void conclude(Message *message, Attempt *attempt) {
         attempt->arrived_sec = arrived(message);
         attempt->now_sec = message->now_sec = forward_now_sec();
         log_refusals(message, attempt);
-        r = outcome_apply(message->envelope, attempt, &message->settings->retry, message->settings->hop.smtp.to_some,
-                        &n_delivered, &message->kind);
+        r = outcome_apply(message->envelope, attempt, &message->settings->retry,
+                        message->settings->hop.smtp.to_some, &n_delivered, &message->kind);
         if (r < 0) {
                 log_error("%s: %s: trying again later", message->id, strerror(-r));
                 put_back(message, forward_now_sec() + TROUBLE_PAUSE_SEC);
                 return;
         }
 
-        reply = message->kind == OUTCOME_DELIVERED ? (delivery ? delivery : "") : message->envelope->last_reply;
+        reply = message->kind == OUTCOME_DELIVERED ? (delivery ? delivery : "")
+                                                   : message->envelope->last_reply;
         if (!reply)
                 reply = attempt->failure ? attempt->failure : "";
         count(forwarder, message->kind);
@@ -286,7 +306,8 @@ bool message_begin_again(Message *message) {
                 return false;
         results = next_hop_results(message->forwarder->hop, &n);
         for (size_t i = 0; i < n; i++)
-                if (results[i].result == SMTP_RESULT_REFUSED || results[i].result == SMTP_RESULT_DELIVERED)
+                if (results[i].result == SMTP_RESULT_REFUSED ||
+                                results[i].result == SMTP_RESULT_DELIVERED)
                         return false;
         message->begun_again = true;
         return true;
@@ -298,7 +319,8 @@ void message_hop_failed(Message *message) {
         Attempt attempt = {.host = next_hop_peer(forwarder->hop)};
         bool connected, permanent;
 
-        attempt.failure = next_hop_failure(forwarder->hop, &attempt.failure_code, &connected, &permanent);
+        attempt.failure = next_hop_failure(
+                        forwarder->hop, &attempt.failure_code, &connected, &permanent);
         attempt.results = next_hop_results(forwarder->hop, &attempt.n_results);
         (void) permanent; /* a greeting of 554 is about us, not about the message */
         if (attempt.n_results > 0 && attempt.n_results != message->n_recipients)
@@ -316,10 +338,10 @@ void message_hop_failed(Message *message) {
 
 static SmtpBody body_from_content(EnvelopeContent content) {
         static const SmtpBody bodies[_ENVELOPE_CONTENT_MAX] = {
-                [ENVELOPE_CONTENT_UNKNOWN] = SMTP_BODY_UNKNOWN,
-                [ENVELOPE_CONTENT_7BIT] = SMTP_BODY_7BIT,
-                [ENVELOPE_CONTENT_8BIT] = SMTP_BODY_8BITMIME,
-                [ENVELOPE_CONTENT_BINARYMIME] = SMTP_BODY_BINARYMIME,
+                        [ENVELOPE_CONTENT_UNKNOWN] = SMTP_BODY_UNKNOWN,
+                        [ENVELOPE_CONTENT_7BIT] = SMTP_BODY_7BIT,
+                        [ENVELOPE_CONTENT_8BIT] = SMTP_BODY_8BITMIME,
+                        [ENVELOPE_CONTENT_BINARYMIME] = SMTP_BODY_BINARYMIME,
         };
 
         return bodies[content];
@@ -331,16 +353,17 @@ const NetEndpoint *message_endpoint(const Message *message) {
 
 void message_hop_ready(Message *message) {
         SmtpClientMessage sent = {
-                .from = message->envelope->from,
-                .recipients = message->recipients,
-                .n_recipients = message->n_recipients,
-                .size = message->size,
-                .body = body_from_content(message->envelope->content),
-                .utf8 = message->envelope->utf8_mailbox_names,
+                        .from = message->envelope->from,
+                        .recipients = message->recipients,
+                        .n_recipients = message->n_recipients,
+                        .size = message->size,
+                        .body = body_from_content(message->envelope->content),
+                        .utf8 = message->envelope->utf8_mailbox_names,
         };
         int r;
 
-        log_event(LOG_DEBUG, NULL, LOG_FIELDS({"EMAILRELAY_MSGID", message->id}), "forwarding [%s]", message->id);
+        log_event(LOG_DEBUG, NULL, LOG_FIELDS({"EMAILRELAY_MSGID", message->id}), "forwarding [%s]",
+                        message->id);
         message->forwarder->hop_ready = false;
         r = next_hop_send(message->forwarder->hop, &sent, message->content_fd);
         if (r >= 0)
@@ -370,7 +393,8 @@ static void prepare(Message *message) {
         int r;
 
         if (message->content_fd < 0) {
-                log_event(LOG_ERR, LOG_MESSAGE_CONTENT_MISSING, LOG_FIELDS({"EMAILRELAY_MSGID", message->id}),
+                log_event(LOG_ERR, LOG_MESSAGE_CONTENT_MISSING,
+                                LOG_FIELDS({"EMAILRELAY_MSGID", message->id}),
                                 "%s: its content file is missing", message->id);
                 conclude_bad(message, "content file is missing");
                 return;
@@ -403,7 +427,8 @@ static void load_run(void *userdata) {
         _cleanup_(envelope_freep) Envelope *envelope = NULL;
         int r;
 
-        r = spool_peek(spool, message->id, SPOOL_STATE_QUEUED, &envelope, NULL, &message->modified_usec, NULL);
+        r = spool_peek(spool, message->id, SPOOL_STATE_QUEUED, &envelope, NULL,
+                        &message->modified_usec, NULL);
         if (r >= 0 && !message->forced && envelope->next_attempt_sec > message->now_sec) {
                 message->envelope = take(envelope);
                 message->not_due = true;
@@ -411,8 +436,8 @@ static void load_run(void *userdata) {
         }
         message->error = spool_claim(spool, message->id, &message->claim);
         if (message->error == 0)
-                message->error = claim_load(message->claim, &message->envelope, &message->content_fd, &message->size,
-                                &message->why);
+                message->error = claim_load(message->claim, &message->envelope,
+                                &message->content_fd, &message->size, &message->why);
 }
 
 /* Why a message cannot be had, and when to look again. */
@@ -422,9 +447,12 @@ static void log_unreadable(const Message *message) {
         if (message->error == -EAGAIN)
                 return; /* another forwarder has it */
         log_event(LOG_WARNING, bad ? LOG_MESSAGE_BAD_ENVELOPE : LOG_MESSAGE_SPOOL_TROUBLE,
-                        LOG_FIELDS({"EMAILRELAY_MSGID", message->id}, {"EMAILRELAY_SPOOL", spool_path(message->forwarder->spool)}),
-                        "ignoring \"%s/%s.envelope\": cannot read envelope file: %s", spool_path(message->forwarder->spool),
-                        message->id, message->why ? message->why : strerror(-message->error));
+                        LOG_FIELDS({"EMAILRELAY_MSGID", message->id},
+                                        {"EMAILRELAY_SPOOL",
+                                                        spool_path(message->forwarder->spool)}),
+                        "ignoring \"%s/%s.envelope\": cannot read envelope file: %s",
+                        spool_path(message->forwarder->spool), message->id,
+                        message->why ? message->why : strerror(-message->error));
 }
 
 static void load_failed(Message *message) {
@@ -441,9 +469,11 @@ static void load_failed(Message *message) {
         } else {
                 log_unreadable(message);
                 if (entry)
-                        entry->due_sec = now + (message->error == -EAGAIN ? BUSY_PAUSE_SEC
-                                                        : message->error == -EBADMSG ? BAD_ENVELOPE_PAUSE_SEC
-                                                                                     : TROUBLE_PAUSE_SEC);
+                        entry->due_sec = now +
+                                         (message->error == -EAGAIN ? BUSY_PAUSE_SEC
+                                                         : message->error == -EBADMSG
+                                                                         ? BAD_ENVELOPE_PAUSE_SEC
+                                                                         : TROUBLE_PAUSE_SEC);
         }
         forwarder->message = NULL;
         (void) message_free(message);
@@ -472,15 +502,16 @@ int message_begin(Forwarder *forwarder, const char *id, bool forced, SendRequest
                 return -ENOMEM;
         }
         *message = (Message){
-                .forwarder = forwarder,
-                .settings = settings_ref(forwarder->settings),
-                .id = strdup(id),
-                .forced = forced,
-                .request = request,
-                .content_fd = -1,
-                .now_sec = forward_now_sec(),
+                        .forwarder = forwarder,
+                        .settings = settings_ref(forwarder->settings),
+                        .id = strdup(id),
+                        .forced = forced,
+                        .request = request,
+                        .content_fd = -1,
+                        .now_sec = forward_now_sec(),
         };
-        r = message->id ? workers_submit(forwarder->workers, load_run, load_done, message) : -ENOMEM;
+        r = message->id ? workers_submit(forwarder->workers, load_run, load_done, message)
+                        : -ENOMEM;
         if (r < 0) {
                 (void) message_free(message);
                 return r;

@@ -57,13 +57,15 @@ static void note_failure(Forwarder *forwarder, const char *why) {
                 forwarder->hop_failures++;
         if (retry->enabled && !forwarder->settings->once) {
                 pause = retry_schedule_pause(retry, forwarder->hop_failures);
-                forwarder->hop_retry_sec = forward_now_sec() + (pause + USEC_PER_SEC - 1) / USEC_PER_SEC;
+                forwarder->hop_retry_sec =
+                                forward_now_sec() + (pause + USEC_PER_SEC - 1) / USEC_PER_SEC;
         }
         forwarder->failed_once = true;
 }
 
 static void on_hop_failed(Forwarder *forwarder) {
-        bool main_hop = is_main_hop(forwarder), between = forwarder->hop_delivered > 0, connected, permanent;
+        bool main_hop = is_main_hop(forwarder), between = forwarder->hop_delivered > 0, connected,
+             permanent;
         _cleanup_(freep) char *why = NULL;
         unsigned code;
 
@@ -77,14 +79,17 @@ static void on_hop_failed(Forwarder *forwarder) {
         }
 
         if (between && message_begin_again(forwarder->message)) {
-                log_debug("%s: %s: connecting again", next_hop_peer(forwarder->hop), why ? why : "out of memory");
+                log_debug("%s: %s: connecting again", next_hop_peer(forwarder->hop),
+                                why ? why : "out of memory");
                 (void) next_hop_free(forwarder->hop);
                 hop_forget(forwarder);
                 hop_for_message(forwarder);
                 return;
         }
-        log_event(LOG_WARNING, LOG_MESSAGE_NEXT_HOP_DOWN, LOG_FIELDS({"EMAILRELAY_NEXT_HOP", next_hop_peer(forwarder->hop)}),
-                        "forwarding failure: %s: %s", next_hop_peer(forwarder->hop), why ? why : "out of memory");
+        log_event(LOG_WARNING, LOG_MESSAGE_NEXT_HOP_DOWN,
+                        LOG_FIELDS({"EMAILRELAY_NEXT_HOP", next_hop_peer(forwarder->hop)}),
+                        "forwarding failure: %s: %s", next_hop_peer(forwarder->hop),
+                        why ? why : "out of memory");
         if (!between)
                 note_failure(forwarder, why ? why : "out of memory");
         message_hop_failed(forwarder->message);
@@ -135,16 +140,17 @@ static int hop_open(Forwarder *forwarder, const NetEndpoint *own) {
                 log_debug("forwarding: new connection for [%s]", own->text);
         }
         return next_hop_new(service_event(forwarder->service), forwarder->resolver,
-                        own ? forwarder->hop_endpoint : forwarder->hop_settings->forward_to, &forwarder->hop_settings->hop,
-                        on_hop_event, forwarder, &forwarder->hop);
+                        own ? forwarder->hop_endpoint : forwarder->hop_settings->forward_to,
+                        &forwarder->hop_settings->hop, on_hop_event, forwarder, &forwarder->hop);
 }
 
 void hop_for_message(Forwarder *forwarder) {
         const NetEndpoint *own = message_endpoint(forwarder->message);
         int r;
 
-        if (forwarder->hop && (!forwarder->hop_ready || forwarder->hop_settings != forwarder->settings ||
-                                             !same_endpoint(own, forwarder->hop_endpoint)))
+        if (forwarder->hop &&
+                        (!forwarder->hop_ready || forwarder->hop_settings != forwarder->settings ||
+                                        !same_endpoint(own, forwarder->hop_endpoint)))
                 hop_close(forwarder);
         if (forwarder->hop) {
                 message_hop_ready(forwarder->message);
@@ -154,7 +160,8 @@ void hop_for_message(Forwarder *forwarder) {
         if (r < 0) {
                 log_error("cannot open a connection: %s", strerror(-r));
                 hop_forget(forwarder);
-                service_exit(forwarder->service, EXIT_FAILURE); /* no memory or descriptors even for this: begin afresh */
+                service_exit(forwarder->service,
+                                EXIT_FAILURE); /* no memory or descriptors even for this: begin afresh */
         }
 }
 
@@ -205,8 +212,10 @@ static void scan_done(void *userdata) {
                 free(scan->ids);
         }
         if (scan->error < 0) {
-                log_event(LOG_ERR, LOG_MESSAGE_SPOOL_TROUBLE, LOG_FIELDS({"EMAILRELAY_SPOOL", spool_path(forwarder->spool)}),
-                                "cannot list %s: %s", spool_path(forwarder->spool), strerror(-scan->error));
+                log_event(LOG_ERR, LOG_MESSAGE_SPOOL_TROUBLE,
+                                LOG_FIELDS({"EMAILRELAY_SPOOL", spool_path(forwarder->spool)}),
+                                "cannot list %s: %s", spool_path(forwarder->spool),
+                                strerror(-scan->error));
                 forward_end_pass(forwarder, "cannot list the spool");
         } else
                 forwarder->in_pass = true;
@@ -235,7 +244,8 @@ static int scan_start(Forwarder *forwarder) {
 /* Seconds until something is due by itself, or UINT64_MAX. */
 static uint64_t next_in_sec(const Forwarder *forwarder) {
         size_t n_waiting, n_new;
-        uint64_t due = queue_next_due(&forwarder->queue, &n_waiting, &n_new), now = forward_now_sec();
+        uint64_t due = queue_next_due(&forwarder->queue, &n_waiting, &n_new),
+                 now = forward_now_sec();
         uint64_t hop = forwarder->hop_retry_sec, in = UINT64_MAX;
 
         if (!forwarder->settings->forward_to)
@@ -248,7 +258,9 @@ static uint64_t next_in_sec(const Forwarder *forwarder) {
                 in = due > now ? due - now : 0;
         if (forwarder->next_poll_usec > 0) {
                 uint64_t usec = clock_monotonic();
-                uint64_t poll = forwarder->next_poll_usec > usec ? (forwarder->next_poll_usec - usec) / USEC_PER_SEC : 0;
+                uint64_t poll = forwarder->next_poll_usec > usec
+                                                ? (forwarder->next_poll_usec - usec) / USEC_PER_SEC
+                                                : 0;
 
                 in = MIN_OF(in, poll);
         }
@@ -263,7 +275,8 @@ static void set_timer(Forwarder *forwarder) {
                 return;
         }
         /* a little late rather than a little early, since due times are whole seconds */
-        (void) sd_event_source_set_time_relative(forwarder->timer, in * USEC_PER_SEC + USEC_PER_SEC / 10);
+        (void) sd_event_source_set_time_relative(
+                        forwarder->timer, in * USEC_PER_SEC + USEC_PER_SEC / 10);
         (void) sd_event_source_set_enabled(forwarder->timer, SD_EVENT_ONESHOT);
 }
 
@@ -273,7 +286,8 @@ static int on_timer(sd_event_source *source, uint64_t now, void *userdata) {
 
         (void) source;
         (void) now;
-        if (forwarder->next_poll_usec > 0 && clock_monotonic() + USEC_PER_SEC > forwarder->next_poll_usec)
+        if (forwarder->next_poll_usec > 0 &&
+                        clock_monotonic() + USEC_PER_SEC > forwarder->next_poll_usec)
                 forwarder->next_poll_usec = clock_monotonic() + poll;
         forward_trigger(forwarder, "poll");
         return 0;
@@ -282,30 +296,32 @@ static int on_timer(sd_event_source *source, uint64_t now, void *userdata) {
 int forward_timer_new(Forwarder *forwarder) {
         int r;
 
-        r = sd_event_add_time_relative(service_event(forwarder->service), &forwarder->timer, CLOCK_MONOTONIC, 0,
-                        TIMER_SLACK_USEC, on_timer, forwarder);
+        r = sd_event_add_time_relative(service_event(forwarder->service), &forwarder->timer,
+                        CLOCK_MONOTONIC, 0, TIMER_SLACK_USEC, on_timer, forwarder);
         if (r < 0)
                 return r;
         return sd_event_source_set_enabled(forwarder->timer, SD_EVENT_OFF);
 }
 
 bool forward_is_idle(const Forwarder *forwarder) {
-        return !forwarder->message && !forwarder->scanning && !forwarder->scan_wanted && !forwarder->in_pass &&
-                        forwarder->n_settling == 0 && !forwarder->requests && !bus_server_busy(forwarder->bus) &&
-                        next_in_sec(forwarder) > IDLE_HORIZON_SEC;
+        return !forwarder->message && !forwarder->scanning && !forwarder->scan_wanted &&
+               !forwarder->in_pass && forwarder->n_settling == 0 && !forwarder->requests &&
+               !bus_server_busy(forwarder->bus) && next_in_sec(forwarder) > IDLE_HORIZON_SEC;
 }
 
 /* ── deciding ─────────────────────────────────────────────────────────────────────────────── */
 
 void forward_end_pass(Forwarder *forwarder, const char *why) {
         if (forwarder->in_pass)
-                log_debug("forwarding: [%s]: %s", forwarder->trigger ? forwarder->trigger : "startup",
+                log_debug("forwarding: [%s]: %s",
+                                forwarder->trigger ? forwarder->trigger : "startup",
                                 why ? why : "no more messages to send");
         forwarder->in_pass = false;
         forwarder->queue.cursor = 0;
         if (!forwarder->message)
                 hop_close(forwarder);
-        if (forwarder->settings->once && !forwarder->scan_wanted && !forwarder->scanning && forwarder->n_settling == 0)
+        if (forwarder->settings->once && !forwarder->scan_wanted && !forwarder->scanning &&
+                        forwarder->n_settling == 0)
                 service_exit(forwarder->service, EXIT_SUCCESS);
 }
 
@@ -327,7 +343,8 @@ static int begin_request(Forwarder *forwarder) {
 
                 forwarder->requests = request->next;
                 if (!hop_may_be_tried(forwarder)) {
-                        send_request_answer(request, 0, forwarder->failure ? forwarder->failure : "next hop down");
+                        send_request_answer(request, 0,
+                                        forwarder->failure ? forwarder->failure : "next hop down");
                         continue;
                 }
                 r = message_begin(forwarder, request->id, true, request);
@@ -377,7 +394,8 @@ void forward_step(Forwarder *forwarder) {
         if (r < 0)
                 log_error("forwarding: %s", strerror(-r));
         forward_end_pass(forwarder, r < 0 ? strerror(-r) : NULL);
-        if (r == 0 && forwarder->scan_wanted && hop_may_be_tried(forwarder) && scan_start(forwarder) >= 0)
+        if (r == 0 && forwarder->scan_wanted && hop_may_be_tried(forwarder) &&
+                        scan_start(forwarder) >= 0)
                 return; /* what came in meanwhile */
         set_timer(forwarder);
         service_status_changed(forwarder->service);

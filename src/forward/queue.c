@@ -47,7 +47,8 @@ int queue_merge(Queue *queue, char **ids, size_t n_ids) {
                 while (old < queue->n && spool_id_compare(queue->entries[old].id, ids[i]) < 0)
                         old++;
                 entries[n].id = ids[i];
-                if (old < queue->n && strcmp(queue->entries[old].id, ids[i]) == 0 && !queue->entries[old].gone)
+                if (old < queue->n && strcmp(queue->entries[old].id, ids[i]) == 0 &&
+                                !queue->entries[old].gone)
                         entries[n].due_sec = queue->entries[old].due_sec;
                 n++;
         }

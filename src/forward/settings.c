@@ -18,7 +18,8 @@ static int set_forward_to(Config *config, Settings *settings) {
                 return 0;
         r = net_endpoint_parse(text, &settings->forward_to, &why);
         if (r == -EINVAL)
-                return config_complain(config, OPTION_FORWARD_TO, "forward-to: \"%s\": %s: give host:port, such as mail.example.com:25",
+                return config_complain(config, OPTION_FORWARD_TO,
+                                "forward-to: \"%s\": %s: give host:port, such as mail.example.com:25",
                                 text, why);
         return r;
 }
@@ -48,7 +49,8 @@ static int set_client_interface(Config *config, Settings *settings) {
         r = parse_bind_address(text, &settings->hop.bind_address);
         if (r == -EINVAL)
                 return config_complain(config, OPTION_CLIENT_INTERFACE,
-                                "client-interface: \"%s\" is not an IP address: give ip or ip:port", text);
+                                "client-interface: \"%s\" is not an IP address: give ip or ip:port",
+                                text);
         if (r < 0)
                 return r;
         if (settings->forward_to && settings->forward_to->kind == NET_ENDPOINT_UNIX)
@@ -84,13 +86,13 @@ int settings_new(Config *config, Settings **ret) {
 
         settings->hop.domain = settings->domain;
         settings->hop.smtp = (SmtpClientConfig){
-                .pipelining = word(config, "pipelining", true),
-                .chunking = word(config, "chunking", false),
-                .smtputf8_strict = word(config, "smtputf8strict", true),
-                .eightbit_strict = word(config, "eightbitstrict", false),
-                .binarymime_strict = word(config, "binarymimestrict", true),
-                .to_some = config_flag(config, OPTION_FORWARD_TO_SOME),
-                .trace = config_flag(config, OPTION_VERBOSE) ? service_log_dialogue : NULL,
+                        .pipelining = word(config, "pipelining", true),
+                        .chunking = word(config, "chunking", false),
+                        .smtputf8_strict = word(config, "smtputf8strict", true),
+                        .eightbit_strict = word(config, "eightbitstrict", false),
+                        .binarymime_strict = word(config, "binarymimestrict", true),
+                        .to_some = config_flag(config, OPTION_FORWARD_TO_SOME),
+                        .trace = config_flag(config, OPTION_VERBOSE) ? service_log_dialogue : NULL,
         };
         settings->hop.reset_on_close = !word(config, "linger", true);
         settings->hop.connection_timeout = config_number(config, OPTION_CONNECTION_TIMEOUT);

@@ -10,7 +10,7 @@
 typedef struct Settings {
         unsigned n_ref;
         NextHopConfig hop;
-        char *domain; /* hop.domain */
+        char *domain;            /* hop.domain */
         NetEndpoint *forward_to; /* NULL: nothing is forwarded */
         RetrySchedule retry;
         uint64_t poll; /* usec, 0 = never */

@@ -15,7 +15,8 @@
 
 enum {
         PIECE_SIZE = 64 * 1024,
-        OUTPUT_MAX = 128 * 1024, /* octets waiting to be sent, beyond which no more content is read */
+        OUTPUT_MAX = 128 *
+                     1024, /* octets waiting to be sent, beyond which no more content is read */
         INPUT_MAX = 128 * 1024,
         QUIT_WAIT_USEC = 1000 * 1000,
 };
@@ -68,7 +69,9 @@ static void on_timeout(NextHop *hop) {
         char why[96];
 
         (void) snprintf(why, sizeof(why), "smtp error: %s timeout after %llus",
-                        greeting ? "greeting" : blocked ? "flow-control" : "response",
+                        greeting  ? "greeting"
+                        : blocked ? "flow-control"
+                                  : "response",
                         (unsigned long long) (limit / USEC_PER_SEC));
         disconnected(hop, why);
 }
@@ -77,9 +80,9 @@ static void on_timeout(NextHop *hop) {
 
 /* A new wait begins: for the next reply, or for the peer to take what we send. */
 static void restart_timeout(NextHop *hop) {
-        uint64_t limit = hop->quitting ? QUIT_WAIT_USEC
-                        : smtp_client_awaits_greeting(hop->client) ? hop->config->prompt_timeout
-                                                                   : hop->config->response_timeout;
+        uint64_t limit = hop->quitting                              ? QUIT_WAIT_USEC
+                         : smtp_client_awaits_greeting(hop->client) ? hop->config->prompt_timeout
+                                                                    : hop->config->response_timeout;
 
         (void) connection_set_deadline(hop->connection, limit ? clock_monotonic() + limit : 0);
 }
@@ -96,12 +99,14 @@ static int read_piece(NextHop *hop) {
                                        (off_t) hop->content_offset)
                      : 0;
         if (n < 0 || (n == 0 && left > 0)) {
-                smtp_client_content_failed(hop->client,
-                                n < 0 ? "cannot read the message's content" : "the message's content has become shorter");
+                smtp_client_content_failed(
+                                hop->client, n < 0 ? "cannot read the message's content"
+                                                   : "the message's content has become shorter");
                 return 0;
         }
         hop->content_offset += (uint64_t) n;
-        return smtp_client_content(hop->client, piece, (size_t) n, hop->content_offset == hop->content_size);
+        return smtp_client_content(
+                        hop->client, piece, (size_t) n, hop->content_offset == hop->content_size);
 }
 
 static int move_output(NextHop *hop) {
@@ -110,7 +115,8 @@ static int move_output(NextHop *hop) {
 
         if (buffer_size(commands) == 0)
                 return 0;
-        r = buffer_append(connection_output(hop->connection), buffer_data(commands), buffer_size(commands));
+        r = buffer_append(connection_output(hop->connection), buffer_data(commands),
+                        buffer_size(commands));
         if (r >= 0)
                 buffer_consume(commands, buffer_size(commands));
         return r;
@@ -126,7 +132,8 @@ static int advance(NextHop *hop) {
                 size_t used;
                 int r;
 
-                r = smtp_client_feed(hop->client, buffer_data(input), buffer_size(input), &used, &event);
+                r = smtp_client_feed(
+                                hop->client, buffer_data(input), buffer_size(input), &used, &event);
                 if (r < 0)
                         return r;
                 buffer_consume(input, used);
@@ -180,7 +187,8 @@ static void next_hop_step(NextHop *hop) {
         tell(hop, event);
 }
 
-static void on_connection_event(Connection *connection, ConnectionEvent event, int error, void *userdata) {
+static void on_connection_event(
+                Connection *connection, ConnectionEvent event, int error, void *userdata) {
         NextHop *hop = userdata;
 
         (void) connection;
@@ -194,7 +202,8 @@ static void on_connection_event(Connection *connection, ConnectionEvent event, i
                 return;
         case CONNECTION_INPUT:
                 if (hop->quitting)
-                        (void) next_hop_free(hop); /* that was the answer to QUIT, whatever it says */
+                        (void) next_hop_free(
+                                        hop); /* that was the answer to QUIT, whatever it says */
                 else
                         next_hop_step(hop);
                 return;
@@ -231,7 +240,8 @@ static void choose_helo(NextHop *hop, int fd, SmtpClientConfig *config) {
         config->helo = hop->helo;
 }
 
-static void on_connected(int fd, const NetAddress *peer, int error, const char *why, void *userdata) {
+static void on_connected(
+                int fd, const NetAddress *peer, int error, const char *why, void *userdata) {
         NextHop *hop = userdata;
         SmtpClientConfig config = hop->config->smtp;
         int r;
@@ -244,7 +254,8 @@ static void on_connected(int fd, const NetAddress *peer, int error, const char *
 
         hop->connected = true;
         if (hop->config->reset_on_close)
-                (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+                (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
+                                sizeof(struct linger));
         (void) net_address_format(peer, hop->peer);
         choose_helo(hop, fd, &config);
         r = smtp_client_new(&config, hop->peer, &hop->client);
@@ -259,8 +270,9 @@ static void on_connected(int fd, const NetAddress *peer, int error, const char *
         restart_timeout(hop);
 }
 
-int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint, const NextHopConfig *config,
-                NextHopHandler handler, void *userdata, NextHop **ret) {
+int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint,
+                const NextHopConfig *config, NextHopHandler handler, void *userdata,
+                NextHop **ret) {
         _cleanup_(next_hop_freep) NextHop *hop = NULL;
         int r;
 
@@ -268,15 +280,17 @@ int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoin
         if (!hop)
                 return -ENOMEM;
         *hop = (NextHop){
-                .event = sd_event_ref(event),
-                .endpoint = endpoint,
-                .config = config,
-                .handler = handler,
-                .userdata = userdata,
-                .content_fd = -1,
+                        .event = sd_event_ref(event),
+                        .endpoint = endpoint,
+                        .config = config,
+                        .handler = handler,
+                        .userdata = userdata,
+                        .content_fd = -1,
         };
-        (void) snprintf(hop->peer, sizeof(hop->peer), "%s", endpoint->text); /* cut when very long: for logs */
-        r = connector_new(event, resolver, endpoint, config->have_bind_address ? &config->bind_address : NULL,
+        (void) snprintf(hop->peer, sizeof(hop->peer), "%s",
+                        endpoint->text); /* cut when very long: for logs */
+        r = connector_new(event, resolver, endpoint,
+                        config->have_bind_address ? &config->bind_address : NULL,
                         config->connection_timeout, on_connected, hop, &hop->connector);
         if (r < 0)
                 return r;
@@ -338,7 +352,8 @@ bool next_hop_in_doubt(const NextHop *hop) {
         return hop->client && smtp_client_in_doubt(hop->client);
 }
 
-const char *next_hop_failure(const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent) {
+const char *next_hop_failure(
+                const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent) {
         const char *why = NULL;
 
         *ret_code = 0;

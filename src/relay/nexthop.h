@@ -16,17 +16,17 @@ typedef struct NextHop NextHop;
 
 /* Must outlive the sessions. */
 typedef struct NextHopConfig {
-        SmtpClientConfig smtp;           /* helo is filled in per connection when `domain` has no dot */
+        SmtpClientConfig smtp; /* helo is filled in per connection when `domain` has no dot */
         const char *domain;
         bool reset_on_close; /* nolinger */
         bool have_bind_address;
-        NetAddress bind_address;         /* client-interface */
+        NetAddress bind_address;                                       /* client-interface */
         uint64_t connection_timeout, prompt_timeout, response_timeout; /* usec, 0 = none */
 } NextHopConfig;
 
 typedef enum NextHopEvent {
-        NEXT_HOP_READY,  /* the session is open: next_hop_send() */
-        NEXT_HOP_DONE,   /* the message has its results: next_hop_send() the next, or next_hop_quit() */
+        NEXT_HOP_READY, /* the session is open: next_hop_send() */
+        NEXT_HOP_DONE, /* the message has its results: next_hop_send() the next, or next_hop_quit() */
         NEXT_HOP_FAILED, /* connection or session are over: next_hop_failure(); results so far stand. Only free it now */
         _NEXT_HOP_EVENT_MAX,
 } NextHopEvent;
@@ -35,8 +35,8 @@ typedef enum NextHopEvent {
 typedef void (*NextHopHandler)(NextHop *hop, NextHopEvent event, void *userdata);
 
 /* Starts to connect. The endpoint must outlive the session. 0 or negative errno. */
-int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint, const NextHopConfig *config,
-                NextHopHandler handler, void *userdata, NextHop **ret);
+int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint,
+                const NextHopConfig *config, NextHopHandler handler, void *userdata, NextHop **ret);
 
 /* Closes at once. Returns NULL. */
 NextHop *next_hop_free(NextHop *hop);
@@ -59,4 +59,5 @@ bool next_hop_in_doubt(const NextHop *hop);
 
 /* At FAILED: why, in the spec's words. ret_code: SMTP code or 0. ret_connected: the connection had been made, so that the failure
  * is the session's. ret_permanent as smtp_client_failure(). */
-const char *next_hop_failure(const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent);
+const char *next_hop_failure(
+                const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent);

@@ -44,7 +44,8 @@ int outcome_pending(Envelope *envelope, size_t **ret_indices, size_t *ret_n) {
 static int record_results(Envelope *envelope, const Attempt *attempt, size_t *ret_n_delivered) {
         size_t n_delivered = 0;
 
-        for (size_t i = attempt->n_results; i-- > 0;) { /* from the end: removing moves those behind */
+        for (size_t i = attempt->n_results;
+                        i-- > 0;) { /* from the end: removing moves those behind */
                 const SmtpRecipientResult *result = &attempt->results[i];
                 EnvelopeRecipient *recipient = &envelope->recipients[attempt->indices[i]];
                 int r = 0;
@@ -55,10 +56,12 @@ static int record_results(Envelope *envelope, const Attempt *attempt, size_t *re
                         n_delivered++;
                         break;
                 case SMTP_RESULT_DEFERRED:
-                        r = envelope_set_reply(recipient, RECIPIENT_DEFERRED, result->code, result->text);
+                        r = envelope_set_reply(
+                                        recipient, RECIPIENT_DEFERRED, result->code, result->text);
                         break;
                 case SMTP_RESULT_REFUSED:
-                        r = envelope_set_reply(recipient, RECIPIENT_REFUSED, result->code, result->text);
+                        r = envelope_set_reply(
+                                        recipient, RECIPIENT_REFUSED, result->code, result->text);
                         break;
                 case SMTP_RESULT_NONE:
                 case SMTP_RESULT_HELD:
@@ -168,8 +171,8 @@ static int fail(Envelope *envelope, const Verdict *verdict, bool expired) {
         return r;
 }
 
-int outcome_apply(Envelope *envelope, const Attempt *attempt, const RetrySchedule *schedule, bool to_some,
-                size_t *ret_n_delivered, OutcomeKind *ret) {
+int outcome_apply(Envelope *envelope, const Attempt *attempt, const RetrySchedule *schedule,
+                bool to_some, size_t *ret_n_delivered, OutcomeKind *ret) {
         Verdict verdict = judge(attempt);
         size_t n_delivered = 0, n_remote = 0;
         bool expired, again;
@@ -191,7 +194,8 @@ int outcome_apply(Envelope *envelope, const Attempt *attempt, const RetrySchedul
         r = record_attempt(envelope, attempt, &verdict);
         if (r < 0)
                 return r;
-        expired = retry_schedule_expired(schedule, tried_since(envelope, attempt), attempt->now_sec);
+        expired = retry_schedule_expired(
+                        schedule, tried_since(envelope, attempt), attempt->now_sec);
         again = schedule->enabled && verdict.deferred && (to_some || !verdict.refused);
         if (again && !expired) {
                 *ret = OUTCOME_DEFERRED;

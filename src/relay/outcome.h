@@ -20,14 +20,14 @@ typedef enum OutcomeKind {
 
 /* What happened in one attempt. */
 typedef struct Attempt {
-        const char *host;        /* the next hop, for the record */
-        const size_t *indices;   /* which recipient of the envelope each result is about, ascending */
+        const char *host;      /* the next hop, for the record */
+        const size_t *indices; /* which recipient of the envelope each result is about, ascending */
         const SmtpRecipientResult *results;
-        size_t n_results;        /* 0: the attempt ended before any recipient was asked */
-        const char *failure;     /* why the session or connection broke, NULL when it did not */
-        unsigned failure_code;   /* SMTP code of it, 0 = none */
-        bool failure_permanent;  /* no use to try again, whatever the schedule */
-        uint64_t arrived_sec;    /* when the message came in (0 = unknown) */
+        size_t n_results;       /* 0: the attempt ended before any recipient was asked */
+        const char *failure;    /* why the session or connection broke, NULL when it did not */
+        unsigned failure_code;  /* SMTP code of it, 0 = none */
+        bool failure_permanent; /* no use to try again, whatever the schedule */
+        uint64_t arrived_sec;   /* when the message came in (0 = unknown) */
         uint64_t now_sec;
 } Attempt;
 
@@ -39,5 +39,5 @@ int outcome_pending(Envelope *envelope, size_t **ret_indices, size_t *ret_n);
 /* Applies an attempt to the envelope: delivered recipients are removed, replies recorded per recipient, attempts
  * counted, reasons added on failure. `to_some` as option forward-to-some. Counts in ret_n_… may be NULL.
  * 0 or -ENOMEM. */
-int outcome_apply(Envelope *envelope, const Attempt *attempt, const RetrySchedule *schedule, bool to_some,
-                size_t *ret_n_delivered, OutcomeKind *ret);
+int outcome_apply(Envelope *envelope, const Attempt *attempt, const RetrySchedule *schedule,
+                bool to_some, size_t *ret_n_delivered, OutcomeKind *ret);

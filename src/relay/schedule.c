@@ -55,7 +55,8 @@ int retry_schedule_parse(const char *text, RetrySchedule *ret) {
                 if (r < 0)
                         return r;
         }
-        if (*text || schedule.first_usec > schedule.longest_usec || schedule.longest_usec > schedule.give_up_usec)
+        if (*text || schedule.first_usec > schedule.longest_usec ||
+                        schedule.longest_usec > schedule.give_up_usec)
                 return -EINVAL;
 
         *ret = schedule;
@@ -71,5 +72,6 @@ uint64_t retry_schedule_pause(const RetrySchedule *schedule, unsigned attempts) 
 }
 
 bool retry_schedule_expired(const RetrySchedule *schedule, uint64_t since_sec, uint64_t now_sec) {
-        return now_sec > since_sec && (now_sec - since_sec) >= schedule->give_up_usec / USEC_PER_SEC;
+        return now_sec > since_sec &&
+               (now_sec - since_sec) >= schedule->give_up_usec / USEC_PER_SEC;
 }

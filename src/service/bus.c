@@ -138,12 +138,12 @@ int bus_server_new(sd_event *event, int listen_fd, const char *path, const char 
         if (!server)
                 return -ENOMEM;
         *server = (BusServer){
-                .fd = -1,
-                .event = sd_event_ref(event),
-                .path = path,
-                .interface = interface,
-                .vtable = vtable,
-                .userdata = userdata,
+                        .fd = -1,
+                        .event = sd_event_ref(event),
+                        .path = path,
+                        .interface = interface,
+                        .vtable = vtable,
+                        .userdata = userdata,
         };
 
         r = sd_event_add_io(event, &server->source, listen_fd, EPOLLIN, on_connection, server);
@@ -222,8 +222,9 @@ static int on_forgotten_answer(sd_bus_message *message, void *userdata, sd_bus_e
 }
 
 /* Connects and makes the message of a call with one string. */
-static int bus_prepare_call(sd_event *event, const char *socket_path, const char *path, const char *interface,
-                const char *method, const char *argument, sd_bus **ret_bus, sd_bus_message **ret_message) {
+static int bus_prepare_call(sd_event *event, const char *socket_path, const char *path,
+                const char *interface, const char *method, const char *argument, sd_bus **ret_bus,
+                sd_bus_message **ret_message) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
         int r;
@@ -243,8 +244,8 @@ static int bus_prepare_call(sd_event *event, const char *socket_path, const char
         return 0;
 }
 
-int bus_call_and_wait(const char *socket_path, const char *path, const char *interface, const char *method,
-                const char *argument, uint64_t timeout_usec) {
+int bus_call_and_wait(const char *socket_path, const char *path, const char *interface,
+                const char *method, const char *argument, uint64_t timeout_usec) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
         int r;
@@ -256,8 +257,8 @@ int bus_call_and_wait(const char *socket_path, const char *path, const char *int
         return r < 0 ? r : 0;
 }
 
-int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path, const char *interface,
-                const char *method, const char *argument) {
+int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path,
+                const char *interface, const char *method, const char *argument) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
         int r;

@@ -29,9 +29,9 @@ bool bus_server_busy(const BusServer *server);
 int bus_connect(sd_event *event, const char *socket_path, sd_bus **ret);
 
 /* Connects, makes one call and forgets it: for Wake. Closes when the answer has come. 0 or negative errno. */
-int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path, const char *interface,
-                const char *method, const char *argument);
+int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path,
+                const char *interface, const char *method, const char *argument);
 
 /* The same, waiting for the answer without a loop. 0; -ETIMEDOUT; the errno that the peer's error maps to. */
-int bus_call_and_wait(const char *socket_path, const char *path, const char *interface, const char *method,
-                const char *argument, uint64_t timeout_usec);
+int bus_call_and_wait(const char *socket_path, const char *path, const char *interface,
+                const char *method, const char *argument, uint64_t timeout_usec);

@@ -24,7 +24,8 @@
 
 enum {
         SOCKETS_MAX = 64,
-        STATUS_DELAY_USEC = 500 * 1000, /* a busy program says no more than two sentences a second */
+        STATUS_DELAY_USEC =
+                        500 * 1000, /* a busy program says no more than two sentences a second */
         TIMER_SLACK_USEC = 100 * 1000,
 };
 
@@ -78,7 +79,8 @@ int service_socket(const Service *service, size_t index, const char **ret_name) 
 char *service_socket_path(Service *service, const char *name) {
         Buffer path = {};
 
-        if (buffer_printf(&path, "%s/%s", config_string(service->config, OPTION_RUNTIME_DIR), name) < 0)
+        if (buffer_printf(&path, "%s/%s", config_string(service->config, OPTION_RUNTIME_DIR),
+                            name) < 0)
                 return NULL;
         return buffer_take_string(&path);
 }
@@ -89,7 +91,8 @@ int service_domain(Config *config, char **ret) {
         if (!domain)
                 return net_local_domain(NULL, ret);
         if (!*domain)
-                return config_complain(config, OPTION_DOMAIN, "domain: the value must not be empty");
+                return config_complain(
+                                config, OPTION_DOMAIN, "domain: the value must not be empty");
         for (const char *p = domain; *p; p++)
                 if (*p <= ' ' || *p >= 127)
                         return config_complain(config, OPTION_DOMAIN,
@@ -109,7 +112,8 @@ static int add_socket(Service *service, int fd, const char *name) {
         if (service->n_sockets >= SOCKETS_MAX)
                 return -E2BIG;
         flags = fcntl(fd, F_GETFL);
-        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+                        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
                 return -errno;
         copy = strdup(name);
         if (!copy)
@@ -147,7 +151,8 @@ static int take_interface_socket(Service *service, const char *item) {
         r = sd_is_socket((int) fd, AF_UNSPEC, SOCK_STREAM, true);
         if (r <= 0)
                 return config_complain(service->config, OPTION_INTERFACE,
-                                "interface: descriptor %d of \"%s\" is not a listening socket", (int) fd, item);
+                                "interface: descriptor %d of \"%s\" is not a listening socket",
+                                (int) fd, item);
 
         name = strndup(item, (size_t) (equals - item));
         return name ? add_socket(service, (int) fd, name) : -ENOMEM;
@@ -198,7 +203,8 @@ void service_status_changed(Service *service) {
         int enabled = SD_EVENT_OFF;
 
         service->last_activity = clock_monotonic();
-        if (!service->status_timer || sd_event_source_get_enabled(service->status_timer, &enabled) > 0)
+        if (!service->status_timer ||
+                        sd_event_source_get_enabled(service->status_timer, &enabled) > 0)
                 return;
         (void) sd_event_source_set_time_relative(service->status_timer, STATUS_DELAY_USEC);
         (void) sd_event_source_set_enabled(service->status_timer, SD_EVENT_ONESHOT);
@@ -226,7 +232,8 @@ static void log_config_errors(const char *errors) {
         while (*errors) {
                 size_t n = strcspn(errors, "\n");
 
-                log_event(LOG_ERR, LOG_MESSAGE_CONFIG_REFUSED, LOG_NO_FIELDS, "%.*s", (int) n, errors);
+                log_event(LOG_ERR, LOG_MESSAGE_CONFIG_REFUSED, LOG_NO_FIELDS, "%.*s", (int) n,
+                                errors);
                 errors += n + (errors[n] == '\n');
         }
 }
@@ -257,7 +264,8 @@ static int reload_and_say(Service *service, char **ret_errors) {
         if (r < 0) {
                 log_config_errors(*ret_errors ? *ret_errors : "");
                 log_event(LOG_ERR, LOG_MESSAGE_CONFIG_REFUSED, LOG_NO_FIELDS,
-                                "new configuration refused, the old one stays in force: %s", strerror(-r));
+                                "new configuration refused, the old one stays in force: %s",
+                                strerror(-r));
         } else
                 log_notice("configuration read anew");
         (void) sd_notify(false, "READY=1");
@@ -310,7 +318,8 @@ static int method_status(sd_bus_message *message, void *userdata, sd_bus_error *
                 return r;
         r = service->hooks->status(service->userdata, &sentence);
         if (r >= 0)
-                r = service_report(reply, "status", "%.*s", (int) buffer_size(&sentence), buffer_data(&sentence));
+                r = service_report(reply, "status", "%.*s", (int) buffer_size(&sentence),
+                                buffer_data(&sentence));
         buffer_done(&sentence);
         if (r < 0)
                 return r;
@@ -335,11 +344,11 @@ static int method_status(sd_bus_message *message, void *userdata, sd_bus_error *
 }
 
 static const sd_bus_vtable control_vtable[] = {
-        SD_BUS_VTABLE_START(0),
-        SD_BUS_METHOD("Status", "", "a{ss}", method_status, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD("Reload", "", "", method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD("Stop", "", "", method_stop, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_VTABLE_END,
+                SD_BUS_VTABLE_START(0),
+                SD_BUS_METHOD("Status", "", "a{ss}", method_status, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_METHOD("Reload", "", "", method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_METHOD("Stop", "", "", method_stop, SD_BUS_VTABLE_UNPRIVILEGED),
+                SD_BUS_VTABLE_END,
 };
 
 static int open_control_socket(Service *service) {
@@ -364,8 +373,8 @@ static int open_control_socket(Service *service) {
         r = net_listen(&address, 0660, &fd);
         if (r < 0)
                 return r;
-        r = bus_server_new(service->event, fd, BUS_CONTROL_PATH, BUS_CONTROL_INTERFACE, control_vtable,
-                        service, &service->control);
+        r = bus_server_new(service->event, fd, BUS_CONTROL_PATH, BUS_CONTROL_INTERFACE,
+                        control_vtable, service, &service->control);
         if (r < 0)
                 return r;
         (void) take_fd(fd);
@@ -390,8 +399,8 @@ static void begin_stop(Service *service) {
                 return;
         service->stopping = true;
         (void) sd_notify(false, "STOPPING=1\nSTATUS=Stopping");
-        r = sd_event_add_time_relative(service->event, &service->stop_timer, CLOCK_MONOTONIC, timeout,
-                        TIMER_SLACK_USEC, on_stop_timer, service);
+        r = sd_event_add_time_relative(service->event, &service->stop_timer, CLOCK_MONOTONIC,
+                        timeout, TIMER_SLACK_USEC, on_stop_timer, service);
         if (r < 0) {
                 service_exit(service, EXIT_SUCCESS);
                 return;
@@ -399,7 +408,8 @@ static void begin_stop(Service *service) {
         service->hooks->stop(service, service->userdata);
 }
 
-static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+static int on_terminate(
+                sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
         (void) source;
         (void) info;
         begin_stop(userdata);
@@ -414,7 +424,8 @@ static int on_idle_timer(sd_event_source *source, uint64_t now, void *userdata) 
         (void) now;
         if (service->stopping)
                 return 0;
-        if (quiet >= limit && service->hooks->idle(service->userdata) && !bus_server_busy(service->control)) {
+        if (quiet >= limit && service->hooks->idle(service->userdata) &&
+                        !bus_server_busy(service->control)) {
                 log_debug("nothing to do for a while: exiting until there is");
                 begin_stop(service);
                 return 0;
@@ -452,8 +463,8 @@ static int open_idle_timer(Service *service) {
         if (!service->hooks->idle)
                 return 0;
         return sd_event_add_time_relative(service->event, &service->idle_timer, CLOCK_MONOTONIC,
-                        config_number(service->config, OPTION_IDLE_EXIT), TIMER_SLACK_USEC, on_idle_timer,
-                        service);
+                        config_number(service->config, OPTION_IDLE_EXIT), TIMER_SLACK_USEC,
+                        on_idle_timer, service);
 }
 
 static void service_done(Service *service) {
@@ -475,9 +486,9 @@ static void service_done(Service *service) {
 
 static int print_text(const Buffer *text) {
         return fwrite(buffer_data(text), 1, buffer_size(text), stdout) == buffer_size(text) &&
-                                        fflush(stdout) == 0
-                        ? EXIT_SUCCESS
-                        : EXIT_FAILURE;
+                                               fflush(stdout) == 0
+                               ? EXIT_SUCCESS
+                               : EXIT_FAILURE;
 }
 
 static int show_help(const ServiceHooks *hooks) {

@@ -32,10 +32,10 @@ struct Intake {
 
 static EnvelopeContent content_from_body(SmtpBody body) {
         static const EnvelopeContent contents[_SMTP_BODY_MAX] = {
-                [SMTP_BODY_UNKNOWN] = ENVELOPE_CONTENT_UNKNOWN,
-                [SMTP_BODY_7BIT] = ENVELOPE_CONTENT_7BIT,
-                [SMTP_BODY_8BITMIME] = ENVELOPE_CONTENT_8BIT,
-                [SMTP_BODY_BINARYMIME] = ENVELOPE_CONTENT_BINARYMIME,
+                        [SMTP_BODY_UNKNOWN] = ENVELOPE_CONTENT_UNKNOWN,
+                        [SMTP_BODY_7BIT] = ENVELOPE_CONTENT_7BIT,
+                        [SMTP_BODY_8BITMIME] = ENVELOPE_CONTENT_8BIT,
+                        [SMTP_BODY_BINARYMIME] = ENVELOPE_CONTENT_BINARYMIME,
         };
 
         return contents[body];
@@ -94,7 +94,8 @@ Intake *intake_free(Intake *intake) {
 int intake_add_recipient(Intake *intake, const SmtpAddress *address) {
         int r;
 
-        r = envelope_add_recipient(intake->envelope, address->mailbox, strlen(address->mailbox), false);
+        r = envelope_add_recipient(
+                        intake->envelope, address->mailbox, strlen(address->mailbox), false);
         if (r < 0)
                 return r;
         intake->envelope->utf8_mailbox_names |= address->utf8_local;
@@ -106,13 +107,13 @@ int intake_add_recipient(Intake *intake, const SmtpAddress *address) {
 static int begin_content(Intake *intake) {
         Session *session = intake->session;
         SmtpReceived received = {
-                .helo = smtp_server_helo(session->server),
-                .client = session->client,
-                .domain = session->settings->domain,
-                .esmtp = smtp_server_is_esmtp(session->server),
-                .utf8 = smtp_server_utf8(session->server),
-                .id = spool_writer_id(intake->writer),
-                .time_usec = clock_realtime(),
+                        .helo = smtp_server_helo(session->server),
+                        .client = session->client,
+                        .domain = session->settings->domain,
+                        .esmtp = smtp_server_is_esmtp(session->server),
+                        .utf8 = smtp_server_utf8(session->server),
+                        .id = spool_writer_id(intake->writer),
+                        .time_usec = clock_realtime(),
         };
 
         if (session->settings->anonymous_content)
@@ -137,8 +138,8 @@ static void write_message(void *userdata) {
         Intake *intake = userdata;
 
         if (buffer_size(&intake->chunk) > 0)
-                intake->error = spool_writer_append(
-                                intake->writer, buffer_data(&intake->chunk), buffer_size(&intake->chunk));
+                intake->error = spool_writer_append(intake->writer, buffer_data(&intake->chunk),
+                                buffer_size(&intake->chunk));
         if (intake->error == 0 && intake->committing)
                 intake->error = spool_writer_commit(intake->writer, intake->envelope);
 }
@@ -180,9 +181,8 @@ static void log_spool_trouble(Intake *intake, unsigned code, const char *text) {
                         LOG_FIELDS({"EMAILRELAY_MSGID", spool_writer_id(intake->writer)},
                                         {"EMAILRELAY_CLIENT", session->client},
                                         {"EMAILRELAY_SPOOL", spool_path(smtpd->spool)}),
-                        "message from %s refused with %u %s: cannot write to %s: %s",
-                        session->peer, code, text, spool_path(smtpd->spool),
-                        strerror(-intake->error));
+                        "message from %s refused with %u %s: cannot write to %s: %s", session->peer,
+                        code, text, spool_path(smtpd->spool), strerror(-intake->error));
 }
 
 /* A full disk is the sender's to wait for; anything else of the disk is trouble of ours: 4xx both. */
@@ -202,16 +202,21 @@ static void log_accepted(Intake *intake) {
         const char *id = spool_writer_id(intake->writer);
         char size[24], recipients[24];
 
-        (void) snprintf(size, sizeof(size), "%llu", (unsigned long long) spool_writer_size(intake->writer));
+        (void) snprintf(size, sizeof(size), "%llu",
+                        (unsigned long long) spool_writer_size(intake->writer));
         (void) snprintf(recipients, sizeof(recipients), "%zu", envelope->n_recipients);
         log_event(LOG_INFO, LOG_MESSAGE_ACCEPTED,
-                        LOG_FIELDS({"EMAILRELAY_MSGID", id}, {"EMAILRELAY_CLIENT", envelope->client},
-                                        {"EMAILRELAY_CLIENT_UID", session->uid[0] ? session->uid : NULL},
+                        LOG_FIELDS({"EMAILRELAY_MSGID", id},
+                                        {"EMAILRELAY_CLIENT", envelope->client},
+                                        {"EMAILRELAY_CLIENT_UID",
+                                                        session->uid[0] ? session->uid : NULL},
                                         {"EMAILRELAY_HELO", smtp_server_helo(session->server)},
-                                        {"EMAILRELAY_FROM", envelope->from}, {"EMAILRELAY_SIZE", size},
+                                        {"EMAILRELAY_FROM", envelope->from},
+                                        {"EMAILRELAY_SIZE", size},
                                         {"EMAILRELAY_RECIPIENTS", recipients}),
-                        "%s: accepted from <%s> by way of %s, size %s, recipients %s, first <%s>", id, envelope->from,
-                        envelope->client, size, recipients, envelope->recipients[0].address);
+                        "%s: accepted from <%s> by way of %s, size %s, recipients %s, first <%s>",
+                        id, envelope->from, envelope->client, size, recipients,
+                        envelope->recipients[0].address);
 }
 
 static void note_success(Intake *intake) {
@@ -219,8 +224,8 @@ static void note_success(Intake *intake) {
 
         if (smtpd->spool_trouble)
                 log_event(LOG_NOTICE, LOG_MESSAGE_SPOOL_RECOVERED,
-                                LOG_FIELDS({"EMAILRELAY_SPOOL", spool_path(smtpd->spool)}), "writing to %s works again",
-                                spool_path(smtpd->spool));
+                                LOG_FIELDS({"EMAILRELAY_SPOOL", spool_path(smtpd->spool)}),
+                                "writing to %s works again", spool_path(smtpd->spool));
         smtpd->spool_trouble = false;
         smtpd->n_accepted++;
         smtpd->n_octets += spool_writer_size(intake->writer);
@@ -245,7 +250,8 @@ static void finish(Session *session, int error) {
         session->waiting = false;
         session->intake = intake_free(session->intake);
         if (error >= 0 && service_stopping(session->smtpd->service))
-                error = smtp_server_abort(session->server, 421, "4.3.2", "service is shutting down: try again later");
+                error = smtp_server_abort(session->server, 421, "4.3.2",
+                                "service is shutting down: try again later");
         if (error < 0) {
                 session_free(session);
                 return;

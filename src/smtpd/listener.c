@@ -13,7 +13,7 @@
 #include "smtpd/session.h"
 
 enum {
-        ACCEPT_BATCH = 64,                 /* connections taken in one go, so that sessions get their turn */
+        ACCEPT_BATCH = 64, /* connections taken in one go, so that sessions get their turn */
         ACCEPT_PAUSE_USEC = 1000 * 1000, /* after running out of descriptors or memory */
 };
 
@@ -35,7 +35,8 @@ static Client **client_find(Smtpd *smtpd, uint64_t key) {
         /* the keys of neighbours differ in their low bits only: multiply to spread them */
         Client **link = &smtpd->clients[(key * UINT64_C(0x9e3779b97f4a7c15)) >> 54];
 
-        static_assert(CLIENT_BUCKETS == 1 << (64 - 54), "the shift leaves as many bits as there are buckets");
+        static_assert(CLIENT_BUCKETS == 1 << (64 - 54),
+                        "the shift leaves as many bits as there are buckets");
         while (*link && (*link)->key != key)
                 link = &(*link)->next;
         return link;
@@ -80,8 +81,8 @@ static void refuse_remote(const NetAddress *peer) {
 
         (void) net_address_format_ip(peer, ip);
         log_event(LOG_WARNING, LOG_MESSAGE_CLIENT_REFUSED, LOG_FIELDS({"EMAILRELAY_CLIENT", ip}),
-                        "configured to reject non-local smtp connection: %s is not in %s: connection rejected from %s", ip,
-                        net_address_local_ranges(peer), net_address_format(peer, text));
+                        "configured to reject non-local smtp connection: %s is not in %s: connection rejected from %s",
+                        ip, net_address_local_ranges(peer), net_address_format(peer, text));
 }
 
 static void refuse_too_many(const NetAddress *peer, int fd, unsigned limit) {
@@ -90,8 +91,8 @@ static void refuse_too_many(const NetAddress *peer, int fd, unsigned limit) {
         turn_away(fd, "421 4.7.0 too many connections from your address: try again later\r\n");
         (void) net_address_format_ip(peer, ip);
         log_event(LOG_WARNING, LOG_MESSAGE_LIMIT, LOG_FIELDS({"EMAILRELAY_CLIENT", ip}),
-                        "connection from %s refused with 421: it has %u sessions already (max-sessions-per-client)", ip,
-                        limit);
+                        "connection from %s refused with 421: it has %u sessions already (max-sessions-per-client)",
+                        ip, limit);
 }
 
 /* Owns the socket. */
@@ -158,7 +159,8 @@ static int on_listener(sd_event_source *source, int listen_fd, uint32_t revents,
 
                 if (smtpd->n_sessions >= smtpd->settings->sessions_max) {
                         log_event(LOG_WARNING, LOG_MESSAGE_LIMIT, LOG_NO_FIELDS,
-                                        "%u sessions (max-sessions): new clients wait until one ends", smtpd->n_sessions);
+                                        "%u sessions (max-sessions): new clients wait until one ends",
+                                        smtpd->n_sessions);
                         listeners_pause(smtpd);
                         return 0;
                 }
@@ -192,7 +194,8 @@ void listeners_resume(Smtpd *smtpd) {
 /* ── begin and end ────────────────────────────────────────────────────────────────────────── */
 
 static bool name_known(const char *name) {
-        static const char *const names[] = {DESCRIPTOR_SMTP, DESCRIPTOR_SUBMISSION, DESCRIPTOR_SUBMIT};
+        static const char *const names[] = {
+                        DESCRIPTOR_SMTP, DESCRIPTOR_SUBMISSION, DESCRIPTOR_SUBMIT};
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++)
                 if (strcmp(names[i], name) == 0)
@@ -216,7 +219,8 @@ static int listener_open(Smtpd *smtpd, size_t index) {
         r = net_address_of_socket(fd, &address);
         if (r < 0)
                 return r;
-        r = sd_event_add_io(service_event(smtpd->service), &listener->source, fd, EPOLLIN, on_listener, listener);
+        r = sd_event_add_io(service_event(smtpd->service), &listener->source, fd, EPOLLIN,
+                        on_listener, listener);
         if (r < 0)
                 return r;
         smtpd->n_listeners++;
@@ -235,8 +239,8 @@ int listeners_open(Smtpd *smtpd) {
         smtpd->listeners = calloc(n, sizeof(Listener));
         if (!smtpd->listeners)
                 return -ENOMEM;
-        r = sd_event_add_time_relative(service_event(smtpd->service), &smtpd->accept_timer, CLOCK_MONOTONIC, 0, 0,
-                        on_accept_timer, smtpd);
+        r = sd_event_add_time_relative(service_event(smtpd->service), &smtpd->accept_timer,
+                        CLOCK_MONOTONIC, 0, 0, on_accept_timer, smtpd);
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = listener_open(smtpd, i);
         return r;

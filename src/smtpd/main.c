@@ -14,7 +14,8 @@ enum {
 };
 
 #define SWEEP_PERIOD_USEC (3600 * USEC_PER_SEC)
-#define SWEEP_AGE_USEC    (3600 * USEC_PER_SEC) /* other programs' temporary files may be younger and in use */
+#define SWEEP_AGE_USEC                                                                             \
+        (3600 * USEC_PER_SEC) /* other programs' temporary files may be younger and in use */
 
 /* ── sweeping up after crashes ────────────────────────────────────────────────────────────── */
 
@@ -35,8 +36,9 @@ static void sweep_done(void *userdata) {
 
         sweep->smtpd->sweeping = false;
         if (sweep->error < 0)
-                log_event(LOG_WARNING, LOG_MESSAGE_SPOOL_TROUBLE, LOG_NO_FIELDS, "cannot sweep %s: %s",
-                                spool_path(sweep->smtpd->spool), strerror(-sweep->error));
+                log_event(LOG_WARNING, LOG_MESSAGE_SPOOL_TROUBLE, LOG_NO_FIELDS,
+                                "cannot sweep %s: %s", spool_path(sweep->smtpd->spool),
+                                strerror(-sweep->error));
         else if (sweep->n_removed > 0)
                 log_notice("removed %u files of unfinished messages from %s", sweep->n_removed,
                                 spool_path(sweep->smtpd->spool));
@@ -100,14 +102,15 @@ static int start(Service *service, void *userdata) {
         int r;
 
         r = workers_new(service_event(service),
-                        (unsigned) config_number(service_config(service), OPTION_COMMIT_THREADS), &smtpd->workers);
+                        (unsigned) config_number(service_config(service), OPTION_COMMIT_THREADS),
+                        &smtpd->workers);
         if (r < 0)
                 return r;
         r = wake_new(smtpd, &smtpd->wake);
         if (r < 0)
                 return r;
-        r = sd_event_add_time_relative(service_event(service), &smtpd->sweep_timer, CLOCK_MONOTONIC, 0,
-                        SWEEP_SLACK_USEC, on_sweep_timer, smtpd);
+        r = sd_event_add_time_relative(service_event(service), &smtpd->sweep_timer, CLOCK_MONOTONIC,
+                        0, SWEEP_SLACK_USEC, on_sweep_timer, smtpd);
         if (r < 0)
                 return r;
         return listeners_open(smtpd);
@@ -141,8 +144,10 @@ static bool idle(void *userdata) {
 static int status(void *userdata, Buffer *sentence) {
         const Smtpd *smtpd = userdata;
 
-        return buffer_printf(sentence, "%u sessions, %llu messages accepted, %llu requests refused%s", smtpd->n_sessions,
-                        (unsigned long long) smtpd->n_accepted, (unsigned long long) smtpd->n_refused,
+        return buffer_printf(sentence,
+                        "%u sessions, %llu messages accepted, %llu requests refused%s",
+                        smtpd->n_sessions, (unsigned long long) smtpd->n_accepted,
+                        (unsigned long long) smtpd->n_refused,
                         smtpd->spool_trouble ? "; the spool cannot be written" : "");
 }
 
@@ -154,9 +159,11 @@ static int report(void *userdata, sd_bus_message *reply) {
         if (r >= 0)
                 r = service_report(reply, "sessions", "%u", smtpd->n_sessions);
         if (r >= 0)
-                r = service_report(reply, "accepted", "%llu", (unsigned long long) smtpd->n_accepted);
+                r = service_report(
+                                reply, "accepted", "%llu", (unsigned long long) smtpd->n_accepted);
         if (r >= 0)
-                r = service_report(reply, "accepted-octets", "%llu", (unsigned long long) smtpd->n_octets);
+                r = service_report(reply, "accepted-octets", "%llu",
+                                (unsigned long long) smtpd->n_octets);
         if (r >= 0)
                 r = service_report(reply, "refused", "%llu", (unsigned long long) smtpd->n_refused);
         return r;
@@ -171,15 +178,15 @@ static void smtpd_done(Smtpd *smtpd) {
 
 int main(int argc, char **argv) {
         static const ServiceHooks hooks = {
-                .program = "smtpd",
-                .user = OPTION_USER_SMTPD,
-                .usage = "emailrelay-smtpd [OPTION…]\n\nTakes mail in by SMTP on the sockets it is handed, into the spool.",
-                .apply = apply,
-                .start = start,
-                .stop = stop,
-                .idle = idle,
-                .status = status,
-                .report = report,
+                        .program = "smtpd",
+                        .user = OPTION_USER_SMTPD,
+                        .usage = "emailrelay-smtpd [OPTION…]\n\nTakes mail in by SMTP on the sockets it is handed, into the spool.",
+                        .apply = apply,
+                        .start = start,
+                        .stop = stop,
+                        .idle = idle,
+                        .status = status,
+                        .report = report,
         };
         Smtpd smtpd = {};
         int status_code;

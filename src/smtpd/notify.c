@@ -32,8 +32,8 @@ static void wake_now(Wake *wake) {
         wake->pending = false;
         if (!path)
                 return;
-        r = bus_call_and_forget(service_event(wake->smtpd->service), path, BUS_FORWARD_PATH, BUS_FORWARD_INTERFACE,
-                        "Wake", "client disconnect");
+        r = bus_call_and_forget(service_event(wake->smtpd->service), path, BUS_FORWARD_PATH,
+                        BUS_FORWARD_INTERFACE, "Wake", "client disconnect");
         if (r < 0)
                 log_debug("cannot wake the forwarder at %s: %s", path, strerror(-r));
 }
@@ -52,8 +52,8 @@ int wake_new(Smtpd *smtpd, Wake **ret) {
         if (!wake)
                 return -ENOMEM;
         wake->smtpd = smtpd;
-        r = sd_event_add_time_relative(service_event(smtpd->service), &wake->timer, CLOCK_MONOTONIC, 0, 1000,
-                        on_wake_timer, wake);
+        r = sd_event_add_time_relative(service_event(smtpd->service), &wake->timer, CLOCK_MONOTONIC,
+                        0, 1000, on_wake_timer, wake);
         if (r >= 0)
                 r = sd_event_source_set_enabled(wake->timer, SD_EVENT_OFF);
         if (r < 0) {
@@ -69,8 +69,8 @@ static void wake_and_wait(Wake *wake) {
         _cleanup_(freep) char *path = service_socket_path(wake->smtpd->service, BUS_FORWARD_SOCKET);
         int r;
 
-        r = path ? bus_call_and_wait(path, BUS_FORWARD_PATH, BUS_FORWARD_INTERFACE, "Wake", "client disconnect",
-                                   USEC_PER_SEC)
+        r = path ? bus_call_and_wait(path, BUS_FORWARD_PATH, BUS_FORWARD_INTERFACE, "Wake",
+                                   "client disconnect", USEC_PER_SEC)
                  : -ENOMEM;
         if (r < 0)
                 log_debug("cannot wake the forwarder: %s", strerror(-r));
@@ -110,7 +110,8 @@ static int on_send_answer(sd_bus_message *answer, void *userdata, sd_bus_error *
 
         (void) error;
         /* trouble on the way means that the message stays queued, and it is acknowledged as that */
-        if (sd_bus_message_is_method_error(answer, NULL) || sd_bus_message_read(answer, "us", &code, &text) < 0 ||
+        if (sd_bus_message_is_method_error(answer, NULL) ||
+                        sd_bus_message_read(answer, "us", &code, &text) < 0 ||
                         (code != 0 && (code < 200 || code > 599)))
                 code = 0;
         intake_sent(session, code, text ? text : "");
@@ -122,7 +123,8 @@ static int on_send_answer(sd_bus_message *answer, void *userdata, sd_bus_error *
 }
 
 int send_now(Session *session, const char *id) {
-        _cleanup_(freep) char *path = service_socket_path(session->smtpd->service, BUS_FORWARD_SOCKET);
+        _cleanup_(freep) char *path =
+                        service_socket_path(session->smtpd->service, BUS_FORWARD_SOCKET);
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
         _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
         int r;
@@ -132,13 +134,15 @@ int send_now(Session *session, const char *id) {
         r = bus_connect(service_event(session->smtpd->service), path, &bus);
         if (r < 0)
                 return r;
-        r = sd_bus_message_new_method_call(bus, &message, NULL, BUS_FORWARD_PATH, BUS_FORWARD_INTERFACE, "Send");
+        r = sd_bus_message_new_method_call(
+                        bus, &message, NULL, BUS_FORWARD_PATH, BUS_FORWARD_INTERFACE, "Send");
         if (r < 0)
                 return r;
         r = sd_bus_message_append(message, "s", id);
         if (r < 0)
                 return r;
-        r = sd_bus_call_async(bus, NULL, message, on_send_answer, session, session->settings->immediate_timeout);
+        r = sd_bus_call_async(bus, NULL, message, on_send_answer, session,
+                        session->settings->immediate_timeout);
         if (r < 0)
                 return r;
 

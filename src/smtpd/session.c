@@ -13,19 +13,25 @@
 #include "smtpd/session.h"
 
 enum {
-        INPUT_MAX = 256 * 1024, /* octets read ahead: pipelined commands, content while a worker writes */
+        INPUT_MAX = 256 *
+                    1024, /* octets read ahead: pipelined commands, content while a worker writes */
+        SLICE_SIZE = 8 *
+                     1024, /* of commands in one go: replies are longer, and the peer may not be reading them */
 };
 
 #define SESSION_FIELDS(session)                                                                    \
-        {"EMAILRELAY_CLIENT", (session)->client}, {"EMAILRELAY_CLIENT_UID", (session)->uid[0] ? (session)->uid : NULL}, \
-                        {"EMAILRELAY_SOCKET", (session)->socket_name}
+        {"EMAILRELAY_CLIENT", (session)->client},                                                  \
+                        {"EMAILRELAY_CLIENT_UID", (session)->uid[0] ? (session)->uid : NULL}, {    \
+                "EMAILRELAY_SOCKET", (session)->socket_name                                        \
+        }
 
 /* ── deadlines ────────────────────────────────────────────────────────────────────────────── */
 
 static uint64_t earlier(uint64_t deadline, uint64_t begun, uint64_t timeout) {
         uint64_t candidate = begun + timeout;
 
-        return timeout == 0 || begun == 0 || (deadline != 0 && deadline <= candidate) ? deadline : candidate;
+        return timeout == 0 || begun == 0 || (deadline != 0 && deadline <= candidate) ? deadline
+                                                                                      : candidate;
 }
 
 static uint64_t session_deadline(const Session *session) {
@@ -53,7 +59,8 @@ static void update_deadline(Session *session) {
         else if (session->command_begun == 0)
                 session->command_begun = now;
 
-        (void) connection_set_deadline(session->connection, session_deadline(session)); /* else it only idles longer */
+        (void) connection_set_deadline(session->connection,
+                        session_deadline(session)); /* else it only idles longer */
 }
 
 static void on_deadline(Session *session) {
@@ -91,7 +98,8 @@ static void log_refusal(Session *session) {
         reply = smtp_server_refusal(session->server, &code, &about);
         session->smtpd->n_refused++;
         log_event(LOG_NOTICE, LOG_MESSAGE_REJECTED,
-                        LOG_FIELDS(SESSION_FIELDS(session), {"EMAILRELAY_REPLY", reply}, {"EMAILRELAY_COMMAND", about}),
+                        LOG_FIELDS(SESSION_FIELDS(session), {"EMAILRELAY_REPLY", reply},
+                                        {"EMAILRELAY_COMMAND", about}),
                         "refused \"%s\" of %s: %s", about, session->peer, reply);
 }
 
@@ -109,7 +117,8 @@ static int on_mail(Session *session) {
 
         r = intake_new(session, &session->intake);
         if (r < 0)
-                return session_settle(session, 452, "4.3.1", "insufficient memory: try again later");
+                return session_settle(
+                                session, 452, "4.3.1", "insufficient memory: try again later");
         return session_settle(session, 250, "2.1.0", NULL);
 }
 
@@ -159,7 +168,8 @@ static int send_replies(Session *session) {
 
         if (buffer_size(replies) == 0)
                 return 0;
-        r = buffer_append(connection_output(session->connection), buffer_data(replies), buffer_size(replies));
+        r = buffer_append(connection_output(session->connection), buffer_data(replies),
+                        buffer_size(replies));
         if (r < 0)
                 return r;
         buffer_consume(replies, buffer_size(replies));
@@ -167,19 +177,26 @@ static int send_replies(Session *session) {
 }
 
 static bool too_many_replies(Session *session) {
-        return buffer_size(connection_output(session->connection)) > session->settings->pending_replies_max;
+        return buffer_size(connection_output(session->connection)) >
+               session->settings->pending_replies_max;
 }
 
 /* Feeds the engine until it wants more input, something is waited for, or the peer should read first. */
 static int feed(Session *session) {
         Buffer *input = connection_input(session->connection);
-        SmtpEvent event;
-        int r;
+        bool more;
 
         do {
-                size_t used;
+                size_t size = buffer_size(input), used;
+                SmtpEvent event;
+                int r;
 
-                r = smtp_server_feed(session->server, buffer_data(input), buffer_size(input), &used, &event);
+                /* a command line may be longer than a slice: then the slice grows with it */
+                if (!smtp_server_in_content(session->server) &&
+                                !smtp_server_in_command(session->server))
+                        size = MIN_OF(size, (size_t) SLICE_SIZE);
+                more = size < buffer_size(input);
+                r = smtp_server_feed(session->server, buffer_data(input), size, &used, &event);
                 if (r < 0)
                         return r;
                 buffer_consume(input, used);
@@ -189,7 +206,8 @@ static int feed(Session *session) {
                 r = send_replies(session);
                 if (r < 0)
                         return r;
-        } while (event != SMTP_WANT_INPUT && !session->waiting && !session->ending && !too_many_replies(session));
+                more |= event != SMTP_WANT_INPUT;
+        } while (more && !session->waiting && !session->ending && !too_many_replies(session));
         return 0;
 }
 
@@ -214,8 +232,8 @@ static void session_step(Session *session) {
         if (!session->waiting && !session->ending && !too_many_replies(session))
                 r = feed(session);
         if (r < 0) {
-                log_event(LOG_ERR, NULL, LOG_FIELDS(SESSION_FIELDS(session)), "closing session of %s: %s", session->peer,
-                                strerror(-r));
+                log_event(LOG_ERR, NULL, LOG_FIELDS(SESSION_FIELDS(session)),
+                                "closing session of %s: %s", session->peer, strerror(-r));
                 session_free(session);
                 return;
         }
@@ -242,7 +260,8 @@ void session_continue(Session *session) {
                 session_free(session);
 }
 
-static void on_connection_event(Connection *connection, ConnectionEvent event, int error, void *userdata) {
+static void on_connection_event(
+                Connection *connection, ConnectionEvent event, int error, void *userdata) {
         Session *session = userdata;
 
         (void) connection;
@@ -277,10 +296,12 @@ static void peer_uid(Session *session, int fd, const NetAddress *peer) {
         if (peer->any.sa_family != AF_UNIX ||
                         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
                 return;
-        (void) snprintf(session->uid, sizeof(session->uid), "%u", (unsigned) credentials.uid); /* at most ten digits */
+        (void) snprintf(session->uid, sizeof(session->uid), "%u",
+                        (unsigned) credentials.uid); /* at most ten digits */
 }
 
-int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name, Session **ret) {
+int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name,
+                Session **ret) {
         Session *session;
         int r;
 
@@ -296,13 +317,15 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
         (void) net_address_format(peer, session->peer);
         peer_uid(session, fd, peer);
         if (session->settings->reset_on_close)
-                (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+                (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
+                                sizeof(struct linger));
 
         r = smtp_server_new(&session->settings->smtp, session->peer, &session->server);
         if (r >= 0)
                 r = smtp_server_greet(session->server);
         if (r >= 0)
-                r = connection_new(service_event(smtpd->service), fd, on_connection_event, session, &session->connection);
+                r = connection_new(service_event(smtpd->service), fd, on_connection_event, session,
+                                &session->connection);
         if (r < 0) {
                 (void) smtp_server_free(session->server);
                 (void) settings_unref(session->settings);
@@ -316,8 +339,9 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
                 session->next->link = &session->next;
         smtpd->sessions = session;
         smtpd->n_sessions++;
-        log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL, LOG_FIELDS(SESSION_FIELDS(session)),
-                        "smtp connection from %s", session->peer);
+        log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL,
+                        LOG_FIELDS(SESSION_FIELDS(session)), "smtp connection from %s",
+                        session->peer);
         *ret = session;
         return 0;
 }
@@ -329,8 +353,9 @@ void session_free(Session *session) {
         if (session->waiting)
                 return; /* comes back through session_continue() */
 
-        log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL, LOG_FIELDS(SESSION_FIELDS(session)),
-                        "smtp connection closed: %s", session->peer);
+        log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL,
+                        LOG_FIELDS(SESSION_FIELDS(session)), "smtp connection closed: %s",
+                        session->peer);
         if (session->n_stored > 0 && session->settings->forward_on_disconnect)
                 wake_forwarder(smtpd->wake);
 
@@ -353,7 +378,8 @@ void session_free(Session *session) {
 void session_stop(Session *session) {
         if (session->ending || session->waiting || smtp_server_in_transaction(session->server))
                 return; /* after its message: intake_settled() looks at service_stopping() */
-        if (smtp_server_abort(session->server, 421, "4.3.2", "service is shutting down: try again later") < 0) {
+        if (smtp_server_abort(session->server, 421, "4.3.2",
+                            "service is shutting down: try again later") < 0) {
                 session_free(session);
                 return;
         }

@@ -17,9 +17,9 @@ struct Session {
         SmtpServer *server;
         Intake *intake; /* the message that is being taken in, NULL outside a transaction */
         uint64_t client_key;
-        char client[NET_ADDRESS_TEXT_MAX];  /* address as in envelopes */
-        char peer[NET_ADDRESS_TEXT_MAX];    /* address with port, for the log */
-        char uid[16];                       /* of a unix socket's peer, else "" */
+        char client[NET_ADDRESS_TEXT_MAX]; /* address as in envelopes */
+        char peer[NET_ADDRESS_TEXT_MAX];   /* address with port, for the log */
+        char uid[16];                      /* of a unix socket's peer, else "" */
         const char *socket_name;
         uint64_t last_input, command_begun, content_begun; /* monotonic; 0 = not now */
         bool waiting; /* for a worker or the forwarder: nothing is fed meanwhile */
@@ -29,7 +29,8 @@ struct Session {
 };
 
 /* Takes over a connected socket. 0 or negative errno (the socket is then still the caller's). */
-int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name, Session **ret);
+int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name,
+                Session **ret);
 
 /* Ends at once; a commit that is under way is finished by the worker, its result is dropped. */
 void session_free(Session *session);

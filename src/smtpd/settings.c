@@ -44,26 +44,27 @@ int settings_new(Config *config, Settings **ret) {
                 return r;
 
         settings->smtp = (SmtpServerConfig){
-                .domain = settings->domain,
-                .software = "E-MailRelay V" PACKAGE_VERSION,
-                .size_max = config_number(config, OPTION_SIZE),
-                .pipelining = word(config, "pipelining", true),
-                .chunking = word(config, "chunking", false),
-                .smtputf8 = word(config, "smtputf8", false),
-                .smtputf8_strict = word(config, "smtputf8strict", false),
-                .strict_parsing = word(config, "strictparsing", true),
-                .alabels = word(config, "alabels", true),
-                .enhanced_codes = word(config, "enhancedstatuscodes", false),
-                .anonymous_vrfy = anonymous(config, "vrfy"),
-                .anonymous_server = anonymous(config, "server"),
-                .refuse_bare_newlines = strcmp(config_string(config, OPTION_BARE_NEWLINES), "refuse") == 0,
-                .line_max = config_number(config, OPTION_MAX_COMMAND_LINE),
-                .address_max = config_number(config, OPTION_MAX_ADDRESS),
-                .recipients_max = (unsigned) config_number(config, OPTION_MAX_RECIPIENTS),
-                .errors_max = (unsigned) config_number(config, OPTION_MAX_ERRORS),
-                .refusals_max = (unsigned) config_number(config, OPTION_MAX_REFUSALS),
-                .received_max = (unsigned) config_number(config, OPTION_MAX_RECEIVED),
-                .trace = config_flag(config, OPTION_VERBOSE) ? service_log_dialogue : NULL,
+                        .domain = settings->domain,
+                        .software = "E-MailRelay V" PACKAGE_VERSION,
+                        .size_max = config_number(config, OPTION_SIZE),
+                        .pipelining = word(config, "pipelining", true),
+                        .chunking = word(config, "chunking", false),
+                        .smtputf8 = word(config, "smtputf8", false),
+                        .smtputf8_strict = word(config, "smtputf8strict", false),
+                        .strict_parsing = word(config, "strictparsing", true),
+                        .alabels = word(config, "alabels", true),
+                        .enhanced_codes = word(config, "enhancedstatuscodes", false),
+                        .anonymous_vrfy = anonymous(config, "vrfy"),
+                        .anonymous_server = anonymous(config, "server"),
+                        .refuse_bare_newlines = strcmp(config_string(config, OPTION_BARE_NEWLINES),
+                                                                "refuse") == 0,
+                        .line_max = config_number(config, OPTION_MAX_COMMAND_LINE),
+                        .address_max = config_number(config, OPTION_MAX_ADDRESS),
+                        .recipients_max = (unsigned) config_number(config, OPTION_MAX_RECIPIENTS),
+                        .errors_max = (unsigned) config_number(config, OPTION_MAX_ERRORS),
+                        .refusals_max = (unsigned) config_number(config, OPTION_MAX_REFUSALS),
+                        .received_max = (unsigned) config_number(config, OPTION_MAX_RECEIVED),
+                        .trace = config_flag(config, OPTION_VERBOSE) ? service_log_dialogue : NULL,
         };
         settings->remote_clients = config_flag(config, OPTION_REMOTE_CLIENTS);
         settings->anonymous_content = anonymous(config, "content");
@@ -77,7 +78,8 @@ int settings_new(Config *config, Settings **ret) {
         settings->immediate_timeout = config_number(config, OPTION_IMMEDIATE_TIMEOUT);
         settings->pending_replies_max = config_number(config, OPTION_MAX_PENDING_REPLIES);
         settings->sessions_max = (unsigned) config_number(config, OPTION_MAX_SESSIONS);
-        settings->sessions_per_client_max = (unsigned) config_number(config, OPTION_MAX_SESSIONS_PER_CLIENT);
+        settings->sessions_per_client_max =
+                        (unsigned) config_number(config, OPTION_MAX_SESSIONS_PER_CLIENT);
 
         *ret = take(settings);
         return 0;

@@ -18,9 +18,10 @@ typedef struct Settings {
         bool remote_clients;
         bool anonymous_content; /* no Received line */
         bool forward_on_disconnect, immediate;
-        bool classic_log; /* connections are worth a line, as the classic program shows them */
+        bool classic_log;    /* connections are worth a line, as the classic program shows them */
         bool reset_on_close; /* nolinger */
-        uint64_t idle_timeout, command_timeout, message_timeout, immediate_timeout; /* usec, 0 = none */
+        uint64_t idle_timeout, command_timeout, message_timeout,
+                        immediate_timeout; /* usec, 0 = none */
         size_t pending_replies_max;
         unsigned sessions_max, sessions_per_client_max;
 } Settings;

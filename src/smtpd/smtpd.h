@@ -51,7 +51,7 @@ typedef struct Smtpd {
 int listeners_open(Smtpd *smtpd);
 void listeners_close(Smtpd *smtpd);
 void listeners_pause(Smtpd *smtpd);
-void listeners_resume(Smtpd *smtpd);         /* after a session has ended or the limits have changed */
+void listeners_resume(Smtpd *smtpd); /* after a session has ended or the limits have changed */
 void client_forget(Smtpd *smtpd, uint64_t key); /* one session less */
 
 /* main.c: the last session of a stopping service has ended */
@@ -59,5 +59,5 @@ void smtpd_finished(Smtpd *smtpd);
 
 /* notify.c */
 int wake_new(Smtpd *smtpd, Wake **ret);
-Wake *wake_free(Wake *wake); /* sends a wake that is pending, for at most a second */
+Wake *wake_free(Wake *wake);     /* sends a wake that is pending, for at most a second */
 void wake_forwarder(Wake *wake); /* at most every WAKE_PAUSE_USEC, never waited for */
