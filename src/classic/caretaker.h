@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Removes at the end what only root can remove. The front-end gives root up for good, but its pid file and runtime
- * directory stand in root's directories; so, when it was root, a process of a few lines stays behind, which waits for
- * its end and listens to nobody else. */
+/* Removes at the end what the front-end cannot: it gives root up for good, but its pid file and runtime directory stand in
+ * root's directories; and when it is killed it can remove nothing at all. So a process of a few lines stays behind with the
+ * rights of the start, which waits for the end and listens to nobody else. */
 
 #include <sys/types.h>
 
@@ -28,5 +28,5 @@ int caretaker_start(const Belongings *belongings, Caretaker *ret);
  * it should, and the runtime directory goes. */
 void caretaker_finish(Caretaker *caretaker);
 
-/* What the caretaker does, for a front-end that needs none. */
+/* What the caretaker does, for a front-end that has none. Removing twice does no harm. */
 void belongings_remove(const Belongings *belongings);

@@ -257,12 +257,10 @@ static int prepare_as_root(Frontend *frontend) {
                         return fail("cannot create pid file: %s: %s", pid_file, strerror(-r));
                 frontend->has_pid_file = true;
         }
-        if (identity->change) {
-                all = belongings(frontend);
-                r = caretaker_start(&all, &frontend->caretaker);
-                if (r < 0)
-                        return fail("cannot start a process: %s", strerror(-r));
-        }
+        all = belongings(frontend);
+        r = caretaker_start(&all, &frontend->caretaker);
+        if (r < 0)
+                return fail("cannot start a process: %s", strerror(-r));
         r = privileges_drop(identity);
         if (r < 0)
                 return fail("cannot change to user \"%s\": %s",
@@ -383,16 +381,13 @@ static int end_by_signal(const Frontend *frontend, int signal_number) {
 static int finish(Frontend *frontend, int status, int signal_number) {
         Belongings all = belongings(frontend);
 
-        daemon_report(take_fd(frontend->report_fd),
-                        status); /* when it did not come to announce() */
-        if (frontend->caretaker.pid > 0)
-                caretaker_finish(&frontend->caretaker);
-        else
-                belongings_remove(&all);
+        caretaker_finish(&frontend->caretaker);
+        belongings_remove(&all); /* there may be no caretaker, not yet or not any more */
+        sockets_close(&frontend->sockets, true);
+        daemon_report(take_fd(frontend->report_fd), status); /* if announce() has not */
         log_close();
         if (signal_number > 0)
                 status = end_by_signal(frontend, signal_number);
-        sockets_close(&frontend->sockets, true);
         (void) close_fd(frontend->options_fd);
         free(frontend->smtpd_path);
         free(frontend->forward_path);
@@ -432,7 +427,7 @@ static int run(Frontend *frontend) {
 
         if (!modes_serves(frontend->config) && !modes_forwards(frontend->config)) {
                 (void) fprintf(stderr, "emailrelay: nothing to do\n");
-                return EXIT_SUCCESS;
+                return finish(frontend, EXIT_SUCCESS, 0);
         }
         frontend->daemon = !config_flag(frontend->config, OPTION_NO_DAEMON);
         status = check(frontend);

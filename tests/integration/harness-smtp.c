@@ -350,11 +350,13 @@ static bool session_answer(
         return send_line(session->fd, reply);
 }
 
-static const char *usual_answer(const char *line) {
+static const char *usual_answer(const HopSession *session, const char *line) {
         if (begins(line, "EHLO"))
                 return "250-hop.test\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-8BITMIME\r\n250 SMTPUTF8";
         if (begins(line, "DATA"))
-                return "354 go ahead";
+                return session->message && session->message->n_recipients > 0
+                                       ? "354 go ahead"
+                                       : "554 no valid recipients";
         if (begins(line, "QUIT"))
                 return "221 bye";
         return "250 ok";
@@ -363,7 +365,7 @@ static const char *usual_answer(const char *line) {
 static bool session_command(HopSession *session, const char *line) {
         bool positive = false;
 
-        if (!session_answer(session, line, usual_answer(line), &positive))
+        if (!session_answer(session, line, usual_answer(session, line), &positive))
                 return false;
         if (begins(line, "QUIT"))
                 return false;

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -235,17 +236,14 @@ bool wait_for_count(const char *directory, const char *suffix, size_t count, uns
 }
 
 unsigned free_port(void) {
-        /* The kernel would offer ports that outgoing connections use too: choose below that range, differently in each
-         * process, so that tests side by side do not meet. */
-        static unsigned next;
-
-        if (next == 0)
-                next = 10240 +
-                       (unsigned) ((uint64_t) getpid() * 7919 + clock_monotonic() / 97) % 20000;
+        /* The kernel would offer ports that outgoing connections use too: choose below that range, at random, so that
+         * tests side by side do not meet. */
         for (unsigned i = 0; i < 1000; i++) {
-                unsigned port = next;
+                uint16_t number;
+                unsigned port;
 
-                next = next >= 32000 ? 10240 : next + 1;
+                must(getrandom(&number, sizeof(number), 0) == sizeof(number));
+                port = 10240 + number % 22000;
                 if (!port_is_open(port))
                         return port;
         }
@@ -336,6 +334,7 @@ static bool has_ended(void *userdata) {
         if (waitpid(process->pid, &status, WNOHANG) != process->pid)
                 return false;
         process->pid = -1;
+        process->killed = WIFSIGNALED(status);
         process->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         return true;
 }

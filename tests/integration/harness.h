@@ -60,7 +60,8 @@ typedef struct TestProcess {
         pid_t pid;    /* -1 once reaped */
         char *output; /* paths of the files that stdout and stderr go to */
         char *errors;
-        int status; /* exit status, or 128 + signal, once reaped */
+        int status;  /* exit status, or 128 + signal, once reaped */
+        bool killed; /* by a signal */
 } TestProcess;
 
 typedef struct TestProcessSetup {
