@@ -12,6 +12,7 @@
 
 enum {
         NAME_WIDTH = 28,
+        LINE_WIDTH = 80,
 };
 
 static const char USAGE[] = "emailrelay [OPTION…] [CONFIGURATION-FILE]";
@@ -28,11 +29,24 @@ static int print_all(void) {
 
 static void print_option(const OptionRow *row) {
         char name[64];
+        size_t column = NAME_WIDTH + 3;
 
         (void) snprintf(name, sizeof(name), "-%c, --%s%s%s%s", row->letter, row->name,
                         row->metavar ? " <" : "", row->metavar ? row->metavar : "",
                         row->metavar ? ">" : "");
-        (void) printf("  %-*s %s\n", NAME_WIDTH, name, row->help);
+        (void) printf("  %-*s", NAME_WIDTH, name);
+        for (const char *p = row->help; *p;) {
+                size_t n = strcspn(p, " ");
+
+                if (column + 1 + n > LINE_WIDTH) {
+                        (void) printf("\n  %-*s", NAME_WIDTH, "");
+                        column = NAME_WIDTH + 3;
+                }
+                (void) printf(" %.*s", (int) n, p);
+                column += 1 + n;
+                p += n + (p[n] == ' ');
+        }
+        (void) printf("\n");
 }
 
 static int print_short(void) {

@@ -24,6 +24,7 @@
 #include "classic/runtime.h"
 #include "classic/sockets.h"
 #include "net/address.h"
+#include "net/host.h"
 #include "service/logging.h"
 #include "spool/spool.h"
 
@@ -86,6 +87,24 @@ static int check_next_hop(const Config *config) {
         return fail("%s: %s", what, to);
 }
 
+/* In greetings and envelopes a domain is ASCII. */
+static int check_domain(Config *config) {
+        const char *domain = config_string(config, OPTION_DOMAIN);
+        _cleanup_(freep) char *ascii = NULL;
+
+        for (const char *p = domain ? domain : ""; *p; p++)
+                if (*p <= ' ' || *p >= 127) {
+                        if (host_name_to_ascii(domain, &ascii) < 0)
+                                return fail("the --domain value is not a domain name: %s", domain);
+                        warn("the --domain value is not printable ASCII: using \"%s\" instead",
+                                        ascii);
+                        return config_set(config, OPTION_DOMAIN, ascii, "front-end") < 0
+                                               ? EXIT_FAILURE
+                                               : 0;
+                }
+        return 0;
+}
+
 static int check_spool(const Config *config) {
         const char *path = config_string(config, OPTION_SPOOL_DIR);
         char text[128];
@@ -145,6 +164,8 @@ static int check(Frontend *frontend) {
         int status, r;
 
         status = check_next_hop(config);
+        if (status == 0)
+                status = check_domain(frontend->config);
         if (status == 0)
                 status = check_spool(config);
         if (status == 0)

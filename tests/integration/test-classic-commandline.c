@@ -222,6 +222,12 @@ Test(classic_commandline, start) {
                                         ERROR("invalid host:service format: foo")},
                         {"-s %S --as-proxy foo", NULL, 1,
                                         ERROR("invalid host:service format: foo")},
+                        {"-s %S -q 127.0.0.1:1 -D b\303\274cher.test", NULL, 0,
+                                        "emailrelay: warning: the --domain value is not printable ASCII: "
+                                        "using \"xn--bcher-kva.test\" instead\n"
+                                        "emailrelay: no messages to send\n"},
+                        {"-s %S -q 127.0.0.1:1 -D b\377", NULL, 1,
+                                        ERROR("the --domain value is not a domain name: b\377")},
                         {"-s %S --dont-serve", NULL, 0, "emailrelay: nothing to do\n"},
                         {"-s %S --no-smtp", NULL, 0, "emailrelay: nothing to do\n"},
                         {"-s %S --dont-serve --poll 10", NULL, 0, "emailrelay: nothing to do\n"},
