@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Claiming a message and settling it. The lock decides who works on a message; the names say what has become of
- * it. Whoever holds the lock may change the names, so every step is an operation that fails when it is
- * not as expected, never a look and then a change. Deliveries are not synced: a power cut may bring a
- * message back that was sent in the last seconds, as any relay may send twice. */
+/* Claiming a message and settling it. The lock decides who works on a message; the names say what
+ * has become of it. Whoever holds the lock may change the names, so every step is an operation that
+ * fails when it is not as expected, never a look and then a change. Deliveries are not synced: a
+ * power cut may bring a message back that was sent in the last seconds, as any relay may send
+ * twice. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +54,20 @@ static int claim_new(Spool *spool, const char *id, bool bad, Claim **ret) {
         return 0;
 }
 
+/* We have the lock, so a .busy that is there already was left by somebody who died. */
+static int adopt(Claim *claim) {
+        SpoolName name = claim_name(claim);
+
+        if (!spool_exists(claim->spool, name.text))
+                return -ENOENT;
+        /* It died while it made the message a failed one, where a rename takes two steps. */
+        if (spool_same_file(claim->spool, name.text, spool_name(claim->id, SUFFIX_BAD, "").text)) {
+                (void) spool_unlink(claim->spool, name.text);
+                return -ENOENT;
+        }
+        return 0;
+}
+
 int spool_claim(Spool *spool, const char *id, Claim **ret) {
         _cleanup_(claim_freep) Claim *claim = NULL;
         int r;
@@ -61,11 +76,10 @@ int spool_claim(Spool *spool, const char *id, Claim **ret) {
         if (r < 0)
                 return r;
 
-        /* We have the lock: a .busy that is there already was left by somebody who died. */
         r = spool_rename(spool, spool_name(id, SUFFIX_ENVELOPE, "").text, claim_name(claim).text);
-        if (r == -ENOENT && !spool_exists(spool, claim_name(claim).text))
-                return -ENOENT;
-        if (r < 0 && r != -ENOENT && r != -EEXIST)
+        if (r == -ENOENT || r == -EEXIST)
+                r = adopt(claim);
+        if (r < 0)
                 return r;
 
         claim->held = true;
@@ -136,8 +150,8 @@ static int remove_content(Claim *claim) {
         return r == -ENOENT ? 0 : r;
 }
 
-/* A crash between the two steps leaves a bare content file of a foreign id, which nobody will sweep: better
- * than a message that is sent twice. */
+/* A crash between the two steps leaves a bare content file of a foreign id, which nobody will
+ * sweep: better than a message that is sent twice. */
 static int delete_plain(Claim *claim) {
         int r;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Reads the envelope files of classic E-MailRelay 1.0 to 2.6 and our own. The fields down to End are taken in
- * their order and to the letter, as the classic program does; behind End nothing is an error. Files
- * come from other programs too (filters, scripts, people), so they are bounded and never trusted. */
+/* Reads the envelope files of classic E-MailRelay 1.0 to 2.6 and our own. The fields down to End
+ * are taken in their order and to the letter, as the classic program does; behind End nothing is an
+ * error. Files come from other programs too (filters, scripts, people), so they are bounded and
+ * never trusted. */
 
 #include <errno.h>
 #include <string.h>
@@ -76,8 +77,8 @@ static bool starts_with(const Line *line, const char *word) {
         return line->size >= size && memcmp(line->text, word, size) == 0;
 }
 
-/* Reads a value that begins in a line already taken, with its continuation lines: those that begin with a
- * space, behind a value that is not empty. `fold` is what stands for the line break. */
+/* Reads a value that begins in a line already taken, with its continuation lines: those that begin
+ * with a space, behind a value that is not empty. `fold` is what stands for the line break. */
 static int read_value(Reader *reader, const char *text, size_t size, char fold, char **ret) {
         _cleanup_(buffer_done) Buffer buffer = {};
         Line line;
@@ -104,8 +105,8 @@ static int read_value(Reader *reader, const char *text, size_t size, char fold, 
         return *ret ? 0 : -ENOMEM;
 }
 
-/* Takes "X-MailRelay-NAME: value". A carriage return inside would end a command to the next hop early, so it
- * is no value. */
+/* Takes "X-MailRelay-NAME: value". A carriage return inside would end a command to the next hop
+ * early, so it is no value. */
 static int read_field(Reader *reader, const char *name, char fold, char **ret) {
         _cleanup_(freep) char *value = NULL;
         size_t prefix_size = PREFIX_SIZE + strlen(name) + 2;
@@ -218,7 +219,8 @@ static int read_recipients(Reader *reader) {
         return 0;
 }
 
-/* Old versions wrote this field without encoding, so that text which is no xtext stands for itself. */
+/* Old versions wrote this field without encoding, so that text which is no xtext stands for itself.
+ * */
 static int read_authentication(Reader *reader) {
         _cleanup_(freep) char *text = NULL, *decoded = NULL;
         int r;
@@ -247,8 +249,8 @@ static int check_mail_from_auth(Reader *reader, const char *text, const char *na
         return r;
 }
 
-/* The fields between Client and End, in the order of the file; those of older formats are the ones whose
- * range holds the format. */
+/* The fields between Client and End, in the order of the file; those of older formats are the ones
+ * whose range holds the format. */
 typedef enum FieldKind {
         FIELD_TEXT,
         FIELD_PEM,
@@ -377,7 +379,8 @@ static int hex_digit(char c) {
         return -1;
 }
 
-/* One octet of escaped text; returns how many octets it took. What is no escape stands for itself. */
+/* One octet of escaped text; returns how many octets it took. What is no escape stands for itself.
+ * */
 static size_t unescape_octet(const char *text, char *ret) {
         static const char letters[] = "\\nrt", octets[] = "\\\n\r\t";
         const char *letter;
@@ -500,8 +503,8 @@ static size_t trailer_name_size(const Line *line) {
                                                                                               : 0;
 }
 
-/* One line behind End with its continuation lines. *ret_kept tells whether the envelope keeps it as a
- * trailer. */
+/* One line behind End with its continuation lines. *ret_kept tells whether the envelope keeps it as
+ * a trailer. */
 static int read_trailer(Reader *reader, const Line *line, bool *ret_kept) {
         _cleanup_(freep) char *name = NULL, *value = NULL;
         bool prefixed = starts_with(line, ENVELOPE_PREFIX);
@@ -558,8 +561,8 @@ static int read_trailers(Reader *reader) {
         return 0;
 }
 
-/* Local recipients first, each group in its order. Only now, as the numbers in RecipientStatus count the
- * lines of the file. */
+/* Local recipients first, each group in its order. Only now, as the numbers in RecipientStatus
+ * count the lines of the file. */
 static int sort_recipients(Envelope *envelope) {
         size_t n = envelope->n_recipients, n_locals = 0, local = 0, remote;
         EnvelopeRecipient *sorted;

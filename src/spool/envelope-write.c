@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Writes an envelope in the classic format #2821.8, octet for octet as classic E-MailRelay does, plus our
- * additional fields behind End: before the Reason lines, which people and scripts look for at the end of the
- * file. */
+/* Writes an envelope in the classic format #2821.8, octet for octet as classic E-MailRelay does,
+ * plus our additional fields behind End: before the Reason lines, which people and scripts look for
+ * at the end of the file. */
 
 #include <errno.h>
 #include <string.h>
@@ -83,7 +83,8 @@ static void put_folded(Writer *writer, const char *value, size_t size) {
         }
 }
 
-/* An empty first line would end the field for the reader, so none is written; nor is one behind the last. */
+/* An empty first line would end the field for the reader, so none is written; nor is one behind the
+ * last. */
 static void put_certificate(Writer *writer, const char *pem) {
         size_t size;
 

@@ -83,8 +83,8 @@ Envelope *envelope_free(Envelope *envelope) {
         return NULL;
 }
 
-/* Makes room for one more element. The arrays grow at every power of two, so that no capacity has to be
- * kept: an array of n elements always has room for the next power of two. */
+/* Makes room for one more element. The arrays grow at every power of two, so that no capacity has
+ * to be kept: an array of n elements always has room for the next power of two. */
 static int grow(void **array, size_t n, size_t element_size) {
         void *larger;
 
@@ -196,8 +196,8 @@ static bool trailer_is(const EnvelopeTrailer *trailer, const char *name) {
         return trailer->prefixed && trailer->value && strcmp(trailer->name, name) == 0;
 }
 
-/* A message that was failed and brought back thousands of times must stay readable: its oldest reasons make
- * room for the new one. */
+/* A message that was failed and brought back thousands of times must stay readable: its oldest
+ * reasons make room for the new one. */
 static void make_room_for_reason(Envelope *envelope) {
         for (size_t i = 0; i < envelope->n_trailer;) {
                 if (envelope->n_trailer + 2 <= ENVELOPE_TRAILER_MAX)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The operations on the spool directory that everything else is made of: create, rename without replacing, lock,
- * sync, read. All of them go by the directory's descriptor and a name without a slash, and none follows a
- * link, because other members of the spool's group can write there. */
+/* The operations on the spool directory that everything else is made of: create, rename without
+ * replacing, lock, sync, read. All of them go by the directory's descriptor and a name without a
+ * slash, and none follows a link, because other members of the spool's group can write there. */
 
 #include <assert.h>
 #include <errno.h>
@@ -21,7 +21,8 @@ SpoolName spool_name(const char *id, const char *suffix, const char *tmp) {
         int n;
 
         n = snprintf(name.text, sizeof(name.text), "%s%s%s", id, suffix, tmp);
-        assert(n > 0 && (size_t) n < sizeof(name.text)); /* SPOOL_ID_MAX leaves room for every suffix */
+        /* SPOOL_ID_MAX leaves room for every suffix */
+        assert(n > 0 && (size_t) n < sizeof(name.text));
         return name;
 }
 
@@ -41,29 +42,33 @@ int spool_create(Spool *spool, const char *name) {
         return take_fd(fd);
 }
 
-/* For file systems that cannot rename without replacing (some network ones): a second name, then the first goes. A crash in
- * between leaves both names on one file; the next attempt finds that out and finishes the work. */
-static int rename_by_link(Spool *spool, const char *from, const char *to) {
-        struct stat from_stat, to_stat;
+bool spool_same_file(Spool *spool, const char *a, const char *b) {
+        struct stat a_stat, b_stat;
 
-        if (linkat(spool->dir_fd, from, spool->dir_fd, to, 0) < 0) {
-                if (errno != EEXIST)
-                        return -errno;
-                if (fstatat(spool->dir_fd, from, &from_stat, AT_SYMLINK_NOFOLLOW) < 0 ||
-                                fstatat(spool->dir_fd, to, &to_stat, AT_SYMLINK_NOFOLLOW) < 0)
-                        return -errno;
-                if (from_stat.st_dev != to_stat.st_dev || from_stat.st_ino != to_stat.st_ino)
-                        return -EEXIST;
-        }
+        return fstatat(spool->dir_fd, a, &a_stat, AT_SYMLINK_NOFOLLOW) == 0 &&
+               fstatat(spool->dir_fd, b, &b_stat, AT_SYMLINK_NOFOLLOW) == 0 &&
+               a_stat.st_dev == b_stat.st_dev && a_stat.st_ino == b_stat.st_ino;
+}
+
+/* For file systems that cannot rename without replacing (some network ones): a second name, then
+ * the first goes. */
+static int rename_by_link(Spool *spool, const char *from, const char *to) {
+        if (linkat(spool->dir_fd, from, spool->dir_fd, to, 0) < 0)
+                return -errno;
         return spool_unlink(spool, from);
 }
 
 int spool_rename(Spool *spool, const char *from, const char *to) {
-        if (renameat2(spool->dir_fd, from, spool->dir_fd, to, RENAME_NOREPLACE) == 0)
-                return 0;
-        if (errno == EINVAL || errno == ENOSYS)
-                return rename_by_link(spool, from, to);
-        return -errno;
+        int r = 0;
+
+        if (renameat2(spool->dir_fd, from, spool->dir_fd, to, RENAME_NOREPLACE) < 0)
+                r = -errno;
+        if (r == -EINVAL || r == -ENOSYS)
+                r = rename_by_link(spool, from, to);
+        /* Both names on one file: a crash between the two steps above. Finish it. */
+        if (r == -EEXIST && spool_same_file(spool, from, to))
+                r = spool_unlink(spool, from);
+        return r;
 }
 
 int spool_unlink(Spool *spool, const char *name) {
@@ -104,9 +109,9 @@ int spool_lock_open(Spool *spool) {
         return -EAGAIN; /* somebody removes it over and over */
 }
 
-/* FNV-1a, cut to what every lock protocol can address. Programs of different versions, on different machines, lock the
- * same spool: this function is part of the spool's format. Two ids that share a byte (there
- * are 2^62) merely exclude each other. */
+/* FNV-1a, cut to what every lock protocol can address. Programs of different versions, on different
+ * machines, lock the same spool: this function is part of the spool's format. Two ids that share a
+ * byte (there are 2^62) merely exclude each other. */
 static off_t lock_offset(const char *id) {
         uint64_t hash = UINT64_C(0xcbf29ce484222325);
 

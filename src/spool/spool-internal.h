@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What the parts of the message store share: names of files, the lock, and the few operations on the
- * directory that everything is made of. Nobody outside this floor includes it. */
+/* What the parts of the message store share: names of files, the lock, and the few operations on
+ * the directory that everything is made of. Nobody outside this floor includes it. */
 
 #include <limits.h>
 #include <stdatomic.h>
@@ -49,20 +49,24 @@ const char *spool_state_suffix(SpoolState state);
 /* True for ids of our form, emailrelay.N.TIME.SEQ. */
 bool spool_id_is_ours(const char *id);
 
-/* A descriptor of .lock of its own (open-file-description locks of one description do not exclude each other), made
- * when missing. Negative errno. */
+/* A descriptor of .lock of its own (open-file-description locks of one description do not exclude
+ * each other), made when missing. Negative errno. */
 int spool_lock_open(Spool *spool);
 
-/* Locks the byte of .lock that stands for the id. 0, -EAGAIN when another has it, other negative errno. The
- * lock goes with the descriptor, or by spool_unlock(). */
+/* Locks the byte of .lock that stands for the id. 0, -EAGAIN when another has it, other negative
+ * errno. The lock goes with the descriptor, or by spool_unlock(). */
 int spool_lock(int lock_fd, const char *id);
 void spool_unlock(int lock_fd, const char *id);
 
-/* Creates a file that must not exist, 0660 whatever the umask, for writing. The descriptor or negative errno. */
+/* Creates a file that must not exist, 0660 whatever the umask, for writing. The descriptor or
+ * negative errno. */
 int spool_create(Spool *spool, const char *name);
 
 /* Renames and never replaces: -EEXIST then. 0 or negative errno. */
 int spool_rename(Spool *spool, const char *from, const char *to);
+
+/* True when both names exist and stand for one file. */
+bool spool_same_file(Spool *spool, const char *a, const char *b);
 
 int spool_unlink(Spool *spool, const char *name);
 bool spool_exists(Spool *spool, const char *name);
@@ -75,8 +79,8 @@ bool spool_content_in_use(Spool *spool, const char *id);
 
 int write_all(int fd, const void *data, size_t size);
 
-/* Opens a file for reading that is a regular one and no link. Negative errno; -ELOOP for a link, -EINVAL for what is no
- * regular file. */
+/* Opens a file for reading that is a regular one and no link. Negative errno; -ELOOP for a link,
+ * -EINVAL for what is no regular file. */
 int spool_open_regular(
                 Spool *spool, const char *name, uint64_t *ret_size, uint64_t *ret_mtime_usec);
 

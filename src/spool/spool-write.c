@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Storing a message so that it survives a power cut from the moment it is acknowledged, and so that a crash
- * before that moment leaves nothing that could be sent. */
+/* Storing a message so that it survives a power cut from the moment it is acknowledged, and so that
+ * a crash before that moment leaves nothing that could be sent. */
 
 #include <assert.h>
 #include <errno.h>
@@ -51,8 +51,9 @@ static void remove_name(SpoolWriter *writer, const char *suffix, bool *has) {
         *has = r < 0 && r != -ENOENT;
 }
 
-/* Takes every name away again. What fails here is left to the sweeper, which goes by the .envelope.new: so that
- * name goes last, and the content only when nothing that could be sent points to it. */
+/* Takes every name away again. What fails here is left to the sweeper, which goes by the
+ * .envelope.new: so that name goes last, and the content only when nothing that could be sent
+ * points to it. */
 static void remove_names(SpoolWriter *writer) {
         if (writer->has_envelope &&
                         spool_rename(writer->spool,
@@ -101,8 +102,8 @@ static int lock_id(SpoolWriter *writer) {
         return spool_lock(writer->lock_fd, writer->id);
 }
 
-/* A file without a name, which the kernel clears away whatever happens to us. -EOPNOTSUPP where there are
- * none. */
+/* A file without a name, which the kernel clears away whatever happens to us. -EOPNOTSUPP where
+ * there are none. */
 static int open_unnamed(SpoolWriter *writer) {
         Spool *spool = writer->spool;
         _cleanup_(closep) int fd = -1;
@@ -184,19 +185,20 @@ static int name_content(SpoolWriter *writer) {
         return 0;
 }
 
-/* The order of a commit: names and octets of every message; sync of every file; the renames; sync of the directory.
- * A name that can be forwarded never comes before the octets it stands for, not even where the file
- * system writes directories ahead of data.
+/* The order of a commit: names and octets of every message; sync of every file; the renames; sync
+ * of the directory. A name that can be forwarded never comes before the octets it stands for, not
+ * even where the file system writes directories ahead of data.
  *
- * How it syncs was measured on ext4 with 4 KiB messages, two cores and a disk that answers in 0.2 ms. Every fsync() is a
- * commit of the journal unless an earlier one has taken the file along, so the kernel is told of all files
- * before the first sync: with delayed allocation a file's blocks exist, and with that its part of the
- * journal, only when its writing begins. That hint is worth 10 to 25 per cent; nothing depends on it. Callers
- * side by side share commits in the kernel, but one thread with a batch of 16 needs two thirds of the
- * processor time of single commits and does 1.8 times as many (0.18 s against 0.28 s for 1,000 messages,
- * 3,950 against 2,190 a second), and 16 threads fall behind one. fdatasync() gains nothing, as a
- * new file's size has to be written anyhow. One syncfs() for a batch is no faster, waits for
- * everything that others wrote to the file system, and reports their errors as ours. */
+ * * How it syncs was measured on ext4, 4 KiB messages, two cores, a virtual disk that answers in
+ * 0.2 to 0.6 ms. Every fsync() is a commit of the journal unless an earlier one has taken the file
+ * along, so the kernel is told of all files before the first sync: with delayed allocation a file's
+ * blocks exist, and with that its part of the journal, only when its writing begins. That hint is
+ * worth about a tenth; nothing depends on it. One thread with batches of 16 stores 1.4 to 1.8 times
+ * as many messages as with single commits and needs 0.18 to 0.30 s of processor time for 1,000.
+ * Threads that sync side by side share commits in the kernel, but pay two to three times that for
+ * contention and are not reliably faster than the one. fdatasync() gains nothing: a new file's size
+ * has to be written anyhow. One syncfs() for a batch is no faster, waits for everything that others
+ * wrote to the file system, and reports their errors as ours. */
 static int prepare(SpoolWriter *writer, const Envelope *envelope) {
         _cleanup_(buffer_done) Buffer text = {};
         int r;
@@ -244,8 +246,11 @@ static void finish(SpoolWriter *writer, int result) {
         if (result < 0) {
                 remove_names(writer);
                 writer->error = result;
-        } else /* the names are the message's now, not the writer's */
-                writer->has_content = writer->has_envelope = false;
+        }
+        /* The lock goes, and with it the right to touch the names: those of a message that is
+         * stored, and those that could not be removed. */
+        writer->has_content_new = writer->has_content = false;
+        writer->has_envelope_new = writer->has_envelope = false;
 
         writer->content_fd = close_fd(writer->content_fd);
         writer->envelope_fd = close_fd(writer->envelope_fd);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The spool directory: opening it, message ids, and looking at what is there without claiming it. Storing is in
- * spool-write.c, claiming and settling in claim.c, clearing up after a crash in sweep.c. */
+/* The spool directory: opening it, message ids, and looking at what is there without claiming it.
+ * Storing is in spool-write.c, claiming and settling in claim.c, clearing up after a crash in
+ * sweep.c. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -89,7 +90,8 @@ int spool_id_compare(const char *a, const char *b) {
         return strcmp(a, b);
 }
 
-/* The lock file is made at once where that is possible, so that whoever comes later with fewer rights finds it. */
+/* The lock file is made at once where that is possible, so that whoever comes later with fewer
+ * rights finds it. */
 static void make_lock_file(Spool *spool) {
         (void) close_fd(spool_lock_open(spool)); /* claims report what stands in the way */
 }

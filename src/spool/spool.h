@@ -113,7 +113,8 @@ DEFINE_CLEANUP(Claim, claim_free)
 const char *claim_id(const Claim *claim);
 
 /* Reads and parses the envelope, opens the content (O_RDONLY|O_NOFOLLOW, a regular file). ret_content_fd is the caller's; it is -1 when
- * the content file is missing (the message must then not be sent: known-complaints A6). 0, or as spool_peek(). */
+ * the content file is missing (the message must then not be sent: known-complaints A6). 0, or as spool_peek(); -ELOOP when a file is
+ * a symbolic link, -EINVAL when it is no regular file. */
 int claim_load(Claim *claim, Envelope **ret_envelope, int *ret_content_fd, uint64_t *ret_size, char **ret_why);
 
 /* Settle: exactly one of these ends the claim's work; then claim_free().
@@ -123,7 +124,8 @@ int claim_load(Claim *claim, Envelope **ret_envelope, int *ret_content_fd, uint6
  * same id remains in the spool directory.
  * release: back to .envelope, rewritten durably first when `envelope` is given (never a moment without a whole
  * envelope on disk).
- * fail: rewritten with `envelope` when given, renamed to .bad without replacing an older .bad.
+ * Where .envelope exists already, a .busy is left under its name: without its lock it can be claimed like a queued one.
+ * fail: rewritten with `envelope` when given, renamed to .bad without replacing an older .bad: -EEXIST then.
  * Negative errno: the claim is then still unsettled and claim_free() releases it. */
 int claim_delete(Claim *claim);
 int claim_release(Claim *claim, const Envelope *envelope);

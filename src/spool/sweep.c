@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Clears away what a crash left. Only files of our own ids that nobody works on, and of content only what
- * belongs to a message that was never acknowledged or is already delivered. */
+/* Clears away what a crash left. Only files of our own ids that nobody works on, and of content
+ * only what belongs to a message that was never acknowledged or is already delivered. */
 
 #include <dirent.h>
 #include <errno.h>

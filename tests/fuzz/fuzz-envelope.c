@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Envelope files that anybody may have written. What is read can be written, and what was written is read as the
- * same. */
+/* Envelope files that anybody may have written. What is read can be written, and what was written
+ * is read as the same. */
 
 #include <assert.h>
 #include <stdlib.h>

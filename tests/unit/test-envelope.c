@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* spool/envelope.h: files as classic E-MailRelay writes them, files nobody should write, and that what is
- * read comes out again as it was. */
+/* spool/envelope.h: files as classic E-MailRelay writes them, files nobody should write, and that
+ * what is read comes out again as it was. */
 
 #include <criterion/criterion.h>
 #include <errno.h>
