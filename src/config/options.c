@@ -73,6 +73,8 @@ const OptionRow option_table[_OPTION_MAX] = {
                         "show the options and exit"),
         [OPTION_VERSION] = CLI("version", 'V', OPTION_TYPE_FLAG, C | S | F | U | L, PROCESS, NULL,
                         "show the version and exit"),
+        [OPTION_JSON] = CLI("json", 0, OPTION_TYPE_FLAG, L, PROCESS, NULL,
+                        "list and status: print JSON, for programs"),
 
         [OPTION_SPOOL_DIR] = FILE_PATH("spool-dir", 's', C | S | F | U | L, PLACES, NULL, "directory",
                         "the spool directory (default /var/spool/emailrelay, or /var/spool/emailrelay-NAME for an instance)"),

@@ -21,6 +21,7 @@ typedef enum OptionId {
         OPTION_USER,
         OPTION_HELP,
         OPTION_VERSION,
+        OPTION_JSON,
         /* where things are */
         OPTION_SPOOL_DIR,
         OPTION_RUNTIME_DIR,
@@ -113,7 +114,7 @@ typedef struct OptionRow {
         const char *const *words;  /* LIST and STRING with a fixed vocabulary: the words, NULL-terminated, or NULL = any */
         const char *metavar;    /* "host:port"; NULL for flags */
         const char *help;       /* one sentence, no full stop */
-        bool cli_only;          /* refused in option files: config, instance, help, version, once */
+        bool cli_only;          /* refused in option files: config, instance, help, version, json, once */
 } OptionRow;
 
 extern const OptionRow option_table[_OPTION_MAX];
