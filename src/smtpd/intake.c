@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* The message that a session takes in. Content is gathered in memory up to a chunk, then a worker thread writes
- * it; a small message needs one trip that does everything up to the last sync. While a worker has the message the
+ * it; a small message needs one trip, to the committer, that does everything up to the last sync. While a worker has the message the
  * session waits, so that nothing is touched by two threads. */
 
 #include <assert.h>
@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/messages.h"
 #include "smtp/received.h"
+#include "smtpd/committer.h"
 #include "smtpd/session.h"
 #include "spool/envelope.h"
 
@@ -24,10 +25,10 @@ struct Intake {
         Smtpd *smtpd;
         Envelope *envelope;
         SpoolWriter *writer;
-        Buffer chunk;    /* content that is not written yet */
-        int error;       /* of the first write that failed: the rest is read and dropped */
-        bool committing; /* the worker is to commit, not just to write */
+        Buffer chunk; /* content that is not written yet */
+        int error;    /* of the first write that failed: the rest is read and dropped */
         bool at_work;
+        Commit commit;
 };
 
 static EnvelopeContent content_from_body(SmtpBody body) {
@@ -83,7 +84,7 @@ int intake_new(Session *session, Intake **ret) {
 Intake *intake_free(Intake *intake) {
         if (!intake)
                 return NULL;
-        assert(!intake->at_work); /* the session waits for the worker, whatever its peer does */
+        assert(!intake->session->waiting); /* the worker has it, whatever the peer does */
         (void) spool_writer_free(intake->writer);
         (void) envelope_free(intake->envelope);
         buffer_done(&intake->chunk);
@@ -134,28 +135,30 @@ static int take_content(Intake *intake) {
 }
 
 /* On a worker thread. */
-static void write_message(void *userdata) {
+static void write_chunk(void *userdata) {
         Intake *intake = userdata;
 
-        if (buffer_size(&intake->chunk) > 0)
-                intake->error = spool_writer_append(intake->writer, buffer_data(&intake->chunk),
-                                buffer_size(&intake->chunk));
-        if (intake->error == 0 && intake->committing)
-                intake->error = spool_writer_commit(intake->writer, intake->envelope);
+        intake->error = spool_writer_append(
+                        intake->writer, buffer_data(&intake->chunk), buffer_size(&intake->chunk));
 }
 
-static void on_written(void *userdata);
+static void back_from_worker(Intake *intake) {
+        intake->at_work = false;
+        buffer_consume(&intake->chunk, buffer_size(&intake->chunk));
+}
 
-static int hand_to_worker(Intake *intake, bool commit) {
-        int r;
+static void on_chunk_written(void *userdata) {
+        Intake *intake = userdata;
+        Session *session = intake->session;
 
-        intake->committing = commit;
-        r = workers_submit(intake->smtpd->workers, write_message, on_written, intake);
-        if (r < 0)
-                return r;
+        back_from_worker(intake);
+        session->waiting = false;
+        session_continue(session);
+}
+
+static void hand_to_worker(Intake *intake) {
         intake->at_work = true;
         intake->session->waiting = true;
-        return 0;
 }
 
 int intake_content(Intake *intake) {
@@ -166,7 +169,10 @@ int intake_content(Intake *intake) {
                 return r;
         if (intake->error != 0 || buffer_size(&intake->chunk) < CHUNK_SIZE)
                 return 0;
-        return hand_to_worker(intake, false);
+        r = workers_submit(intake->smtpd->workers, write_chunk, on_chunk_written, intake);
+        if (r >= 0)
+                hand_to_worker(intake);
+        return r;
 }
 
 /* ── the end of data ──────────────────────────────────────────────────────────────────────── */
@@ -245,13 +251,10 @@ static int settle_accepted(Session *session, const char *id) {
         return r;
 }
 
-/* The answer has been given: the session goes on, or ends when the service does. */
+/* The answer has been given: the session goes on. */
 static void finish(Session *session, int error) {
         session->waiting = false;
         session->intake = intake_free(session->intake);
-        if (error >= 0 && service_stopping(session->smtpd->service))
-                error = smtp_server_abort(session->server, 421, "4.3.2",
-                                "service is shutting down: try again later");
         if (error < 0) {
                 session_free(session);
                 return;
@@ -280,23 +283,17 @@ static void on_committed(Intake *intake) {
         finish(session, settle_accepted(session, id));
 }
 
-static void on_written(void *userdata) {
-        Intake *intake = userdata;
-        Session *session = intake->session;
-        bool committed = intake->committing && intake->error == 0;
+static void on_commit_done(Commit *commit) {
+        Intake *intake = (Intake *) ((char *) commit - offsetof(Intake, commit));
 
-        intake->at_work = false;
-        buffer_consume(&intake->chunk, buffer_size(&intake->chunk));
-        if (committed)
-                note_success(intake);
-        if (committed)
-                on_committed(intake);
-        else if (intake->committing)
-                finish(session, refuse(intake));
-        else {
-                session->waiting = false;
-                session_continue(session);
+        back_from_worker(intake);
+        intake->error = commit->result;
+        if (intake->error < 0) {
+                finish(intake->session, refuse(intake));
+                return;
         }
+        note_success(intake);
+        on_committed(intake);
 }
 
 int intake_commit(Intake *intake) {
@@ -305,8 +302,18 @@ int intake_commit(Intake *intake) {
         r = take_content(intake);
         if (r < 0)
                 return r;
-        if (intake->error == 0)
-                return hand_to_worker(intake, true);
+        if (intake->error == 0) {
+                intake->commit = (Commit){
+                                .writer = intake->writer,
+                                .envelope = intake->envelope,
+                                .rest = &intake->chunk,
+                                .done = on_commit_done,
+                };
+                r = committer_submit(intake->smtpd->committer, &intake->commit);
+                if (r >= 0)
+                        hand_to_worker(intake);
+                return r;
+        }
 
         /* an earlier chunk could not be written: all of it has been read by now */
         r = refuse(intake);

@@ -7,10 +7,12 @@
 
 #include "base/log.h"
 #include "base/messages.h"
+#include "smtpd/committer.h"
 #include "smtpd/session.h"
 
 enum {
         SWEEP_SLACK_USEC = 60 * 1000 * 1000,
+        WRITERS = 1, /* thread for chunks of large messages and the sweeper, beside those that commit */
 };
 
 #define SWEEP_PERIOD_USEC (3600 * USEC_PER_SEC)
@@ -98,12 +100,15 @@ static int apply(Service *service, Config *config, void *userdata) {
 }
 
 static int start(Service *service, void *userdata) {
+        unsigned n_commits =
+                        (unsigned) config_number(service_config(service), OPTION_COMMIT_THREADS);
         Smtpd *smtpd = userdata;
         int r;
 
-        r = workers_new(service_event(service),
-                        (unsigned) config_number(service_config(service), OPTION_COMMIT_THREADS),
-                        &smtpd->workers);
+        r = workers_new(service_event(service), n_commits + WRITERS, &smtpd->workers);
+        if (r < 0)
+                return r;
+        r = committer_new(smtpd->workers, n_commits, &smtpd->committer);
         if (r < 0)
                 return r;
         r = wake_new(smtpd, &smtpd->wake);
@@ -169,11 +174,18 @@ static int report(void *userdata, sd_bus_message *reply) {
         return r;
 }
 
-static void smtpd_done(Smtpd *smtpd) {
-        (void) workers_free(smtpd->workers);
-        (void) spool_free(smtpd->spool);
-        (void) settings_unref(smtpd->settings);
-        free(smtpd->listeners);
+/* What a stop-timeout left behind, too: commits under way are finished, but nobody is told. */
+static void done(Service *service, void *userdata) {
+        Smtpd *smtpd = userdata;
+
+        (void) service;
+        smtpd->workers = workers_free(smtpd->workers);
+        listeners_close(smtpd);
+        sessions_free(smtpd);
+        smtpd->wake = wake_free(smtpd->wake);
+        smtpd->sweep_timer = sd_event_source_disable_unref(smtpd->sweep_timer);
+        smtpd->spool = spool_free(smtpd->spool);
+        smtpd->settings = settings_unref(smtpd->settings);
 }
 
 int main(int argc, char **argv) {
@@ -187,11 +199,9 @@ int main(int argc, char **argv) {
                         .idle = idle,
                         .status = status,
                         .report = report,
+                        .done = done,
         };
         Smtpd smtpd = {};
-        int status_code;
 
-        status_code = service_run(&hooks, argc, argv, &smtpd);
-        smtpd_done(&smtpd);
-        return status_code;
+        return service_run(&hooks, argc, argv, &smtpd);
 }

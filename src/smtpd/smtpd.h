@@ -9,16 +9,19 @@
  *   listener.c  accepting, limits
  *   session.c   one connection: octets between socket and protocol engine, deadlines, the end
  *   intake.c    the message of a session: Received line, chunks to the worker threads, commit
+ *   committer.c commits, many at a time
  *   notify.c    telling the forwarder: Wake, Send */
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/workers.h"
+#include "net/address.h"
 #include "service/service.h"
 #include "smtpd/settings.h"
 #include "spool/spool.h"
 
+typedef struct Committer Committer;
 typedef struct Listener Listener;
 typedef struct Session Session;
 typedef struct Wake Wake;
@@ -35,6 +38,7 @@ typedef struct Smtpd {
         Settings *settings;
         Spool *spool;
         Workers *workers;
+        Committer *committer;
         Listener *listeners;
         size_t n_listeners;
         Session *sessions; /* all of them, newest first */
@@ -43,6 +47,7 @@ typedef struct Smtpd {
         Wake *wake;
         sd_event_source *sweep_timer, *accept_timer;
         bool sweeping;
+        bool crowded; /* the limit of sessions was logged and is still near */
         bool spool_trouble; /* the last commit failed */
         uint64_t n_accepted, n_octets, n_refused;
 } Smtpd;
@@ -53,6 +58,8 @@ void listeners_close(Smtpd *smtpd);
 void listeners_pause(Smtpd *smtpd);
 void listeners_resume(Smtpd *smtpd); /* after a session has ended or the limits have changed */
 void client_forget(Smtpd *smtpd, uint64_t key); /* one session less */
+uint64_t client_key(int fd, const NetAddress *peer); /* what sessions are counted by */
+int peer_uid(int fd, uid_t *ret); /* of a unix socket's peer; 0 or negative errno */
 
 /* main.c: the last session of a stopping service has ended */
 void smtpd_finished(Smtpd *smtpd);
