@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "net/address.h"
 #include "service/bus.h"
 
@@ -81,6 +82,9 @@ static int bus_start_server(BusPeer *peer, int fd) {
         r = sd_bus_set_anonymous(peer->bus, true);
         if (r < 0)
                 return r;
+        r = sd_bus_set_close_on_exit(peer->bus, false); /* it would wait for a silent peer */
+        if (r < 0)
+                return r;
         r = sd_bus_add_object_vtable(peer->bus, NULL, peer->server->path, peer->server->interface,
                         peer->server->vtable, peer->server->userdata);
         if (r < 0)
@@ -149,6 +153,9 @@ int bus_server_new(sd_event *event, int listen_fd, const char *path, const char 
         r = sd_event_add_io(event, &server->source, listen_fd, EPOLLIN, on_connection, server);
         if (r < 0)
                 return r;
+        r = sd_event_source_set_ratelimit(server->source, USEC_PER_SEC, BUS_ACCEPTS_PER_SEC);
+        if (r < 0)
+                return r;
 
         server->fd = listen_fd;
         *ret = take(server);
@@ -195,6 +202,9 @@ int bus_connect(sd_event *event, const char *socket_path, sd_bus **ret) {
                 return r;
         (void) take_fd(fd);
         r = sd_bus_set_anonymous(bus, true);
+        if (r < 0)
+                return r;
+        r = sd_bus_set_close_on_exit(bus, false); /* it would wait for a silent peer */
         if (r < 0)
                 return r;
         r = sd_bus_start(bus);
@@ -244,6 +254,27 @@ static int bus_prepare_call(sd_event *event, const char *socket_path, const char
         return 0;
 }
 
+/* Waits for the handshake, which sd_bus_call() would not count as part of its time. */
+static int bus_wait_ready(sd_bus *bus, uint64_t timeout_usec) {
+        uint64_t deadline = clock_monotonic() + timeout_usec;
+
+        for (;;) {
+                uint64_t now = clock_monotonic();
+                int r;
+
+                r = sd_bus_is_ready(bus);
+                if (r != 0)
+                        return r < 0 ? r : 0;
+                if (now >= deadline)
+                        return -ETIMEDOUT;
+                r = sd_bus_process(bus, NULL);
+                if (r == 0)
+                        r = sd_bus_wait(bus, deadline - now);
+                if (r < 0)
+                        return r;
+        }
+}
+
 int bus_call_and_wait(const char *socket_path, const char *path, const char *interface,
                 const char *method, const char *argument, uint64_t timeout_usec) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
@@ -251,6 +282,9 @@ int bus_call_and_wait(const char *socket_path, const char *path, const char *int
         int r;
 
         r = bus_prepare_call(NULL, socket_path, path, interface, method, argument, &bus, &message);
+        if (r < 0)
+                return r;
+        r = bus_wait_ready(bus, timeout_usec);
         if (r < 0)
                 return r;
         r = sd_bus_call(bus, message, timeout_usec, NULL, NULL);

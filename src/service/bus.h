@@ -12,7 +12,8 @@
 typedef struct BusServer BusServer;
 
 enum {
-        BUS_PEERS_MAX = 64, /* connections at a time; more wait in the socket */
+        BUS_PEERS_MAX = 64,         /* connections at a time; more wait in the socket */
+        BUS_ACCEPTS_PER_SEC = 1000, /* so that a lack of descriptors does not keep the loop busy */
 };
 
 /* Serves `vtable` as `interface` at `path` to everyone who connects; takes over the listening socket. 0 or negative errno. */

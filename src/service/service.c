@@ -107,8 +107,14 @@ int service_domain(Config *config, char **ret) {
 /* Whoever made the socket may have left it blocking, and then a client that has gone again would hold the loop. */
 static int add_socket(Service *service, int fd, const char *name) {
         char *copy;
-        int flags;
+        int flags, r;
 
+        r = sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, true);
+        if (r <= 0) {
+                log_error("descriptor %d (\"%s\") is not a listening socket (a socket unit must not have Accept=yes)",
+                                fd, name);
+                return r < 0 ? r : -EINVAL;
+        }
         if (service->n_sockets >= SOCKETS_MAX)
                 return -E2BIG;
         flags = fcntl(fd, F_GETFL);
@@ -238,6 +244,17 @@ static void log_config_errors(const char *errors) {
         }
 }
 
+/* First of all, because it is the one step that can still fail when apply() has agreed. */
+static int open_new_log(Service *service, Config *config) {
+        int r;
+
+        r = service_log_open(config, service->hooks->program, true);
+        if (r < 0 && config_string(config, OPTION_LOG_FILE))
+                return config_complain(config, OPTION_LOG_FILE, "log-file: cannot open %s: %s",
+                                config_string(config, OPTION_LOG_FILE), strerror(-r));
+        return r;
+}
+
 /* On -EINVAL ret_errors has the text. */
 static int reload(Service *service, char **ret_errors) {
         _cleanup_(config_freep) Config *config = NULL;
@@ -245,7 +262,12 @@ static int reload(Service *service, char **ret_errors) {
 
         r = config_load(service->hooks->user, service->argc, service->argv, &first, &config);
         if (r >= 0)
+                r = open_new_log(service, config);
+        if (r >= 0) {
                 r = service->hooks->apply(service, config, service->userdata);
+                if (r < 0) /* if it does not open again, the new one goes on */
+                        (void) service_log_open(service->config, service->hooks->program, true);
+        }
         if (r < 0) {
                 *ret_errors = strdup(config ? config_errors(config) : "");
                 return r;
@@ -253,7 +275,7 @@ static int reload(Service *service, char **ret_errors) {
 
         (void) config_free(service->config);
         service->config = take(config);
-        return service_log_open(service->config, service->hooks->program, true);
+        return 0;
 }
 
 static int reload_and_say(Service *service, char **ret_errors) {
@@ -298,9 +320,13 @@ static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *
 static void begin_stop(Service *service);
 
 static int method_stop(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        int r;
+
         (void) error;
+        r = sd_bus_reply_method_return(
+                        message, NULL); /* first: the stop may end the loop at once */
         begin_stop(userdata);
-        return sd_bus_reply_method_return(message, NULL);
+        return r;
 }
 
 static int method_status(sd_bus_message *message, void *userdata, sd_bus_error *error) {
@@ -468,6 +494,8 @@ static int open_idle_timer(Service *service) {
 }
 
 static void service_done(Service *service) {
+        if (service->hooks->done)
+                service->hooks->done(service, service->userdata);
         (void) bus_server_free(service->control);
         if (service->control_path)
                 (void) unlink(service->control_path); /* a successor makes its own */
@@ -565,7 +593,7 @@ int service_run(const ServiceHooks *hooks, int argc, char **argv, void *userdata
                 log_error("%s is not an option: this program takes options only", argv[first]);
                 status = EXIT_FAILURE;
         } else {
-                r = service_log_open(service.config, hooks->program, true);
+                r = open_new_log(&service, service.config);
                 status = r < 0 ? fail(&service, r, "cannot open the log") : serve(&service);
         }
 

@@ -39,6 +39,9 @@ typedef struct ServiceHooks {
 
         /* Key and value pairs for Control1.Status: calls service_report() for each. */
         int (*report)(void *userdata, sd_bus_message *reply);
+
+        /* The loop has ended, or the start has failed at any point: free everything. May be NULL. */
+        void (*done)(Service *service, void *userdata);
 } ServiceHooks;
 
 /* Runs a daemon to its end; returns main()'s exit status: 0, or 1 after saying why. */
