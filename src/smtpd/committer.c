@@ -7,16 +7,19 @@
 
 #include "smtpd/committer.h"
 
-typedef struct Batch {
+typedef struct Batch Batch;
+struct Batch {
+        Batch *next, **link;
         Committer *committer;
         Commit *commits[COMMIT_BATCH_MAX];
         size_t n;
-} Batch;
+};
 
 struct Committer {
         Workers *workers;
         unsigned n_parallel, n_running;
         Commit *first, **last; /* waiting */
+        Batch *batches;        /* with the workers */
 };
 
 int committer_new(Workers *workers, unsigned n_parallel, Committer **ret) {
@@ -30,7 +33,22 @@ int committer_new(Workers *workers, unsigned n_parallel, Committer **ret) {
         return 0;
 }
 
+static void batch_free(Batch *batch) {
+        *batch->link = batch->next;
+        if (batch->next)
+                batch->next->link = batch->link;
+        free(batch);
+}
+
+static void batch_freep(Batch **batch) {
+        batch_free(*batch);
+}
+
 Committer *committer_free(Committer *committer) {
+        if (!committer)
+                return NULL;
+        while (committer->batches)
+                batch_free(committer->batches);
         free(committer);
         return NULL;
 }
@@ -64,7 +82,7 @@ static void batch_run(void *userdata) {
 static int batch_start(Committer *committer);
 
 static void batch_done(void *userdata) {
-        _cleanup_(freep) Batch *batch = userdata;
+        _cleanup_(batch_freep) Batch *batch = userdata;
         Committer *committer = batch->committer;
 
         committer->n_running--;
@@ -89,7 +107,11 @@ static int batch_start(Committer *committer) {
         r = workers_submit(committer->workers, batch_run, batch_done, batch);
         if (r < 0)
                 return r;
-        batch = NULL;
+        batch->next = committer->batches;
+        batch->link = &committer->batches;
+        if (batch->next)
+                batch->next->link = &batch->next;
+        committer->batches = take(batch);
         committer->first = commit;
         if (!commit)
                 committer->last = &committer->first;

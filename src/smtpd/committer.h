@@ -29,7 +29,9 @@ struct Commit {
 
 /* `n_parallel` batches at a time, each on one of the workers. 0 or -ENOMEM. */
 int committer_new(Workers *workers, unsigned n_parallel, Committer **ret);
-Committer *committer_free(Committer *committer); /* when no commit is waiting or under way */
+
+/* When no worker runs any more. Commits that wait are forgotten; their owners free them. Returns NULL. */
+Committer *committer_free(Committer *committer);
 
 /* 0 or -ENOMEM (`done` is not called then). */
 int committer_submit(Committer *committer, Commit *commit);

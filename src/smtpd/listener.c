@@ -23,6 +23,9 @@ struct Listener {
         sd_event_source *source;
 };
 
+/* Users of this host, beside the keys of addresses: IPv4 is 1 << 32 and the address. */
+#define KEY_USER (UINT64_C(1) << 33)
+
 /* ── sessions per client ──────────────────────────────────────────────────────────────────── */
 
 struct Client {
@@ -30,6 +33,25 @@ struct Client {
         uint64_t key;
         unsigned n_sessions;
 };
+
+int peer_uid(int fd, uid_t *ret) {
+        struct ucred credentials;
+        socklen_t size = sizeof(credentials);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+                return -errno;
+        *ret = credentials.uid;
+        return 0;
+}
+
+/* Behind a unix socket each user is a client: one of them must not shut out the others. */
+uint64_t client_key(int fd, const NetAddress *peer) {
+        uid_t uid;
+
+        if (peer->any.sa_family == AF_UNIX && peer_uid(fd, &uid) >= 0)
+                return KEY_USER | uid;
+        return net_address_client_key(peer);
+}
 
 static Client **client_find(Smtpd *smtpd, uint64_t key) {
         /* the keys of neighbours differ in their low bits only: multiply to spread them */
@@ -112,7 +134,7 @@ static void welcome(Listener *listener, int fd) {
                 return;
         }
 
-        key = net_address_client_key(&peer);
+        key = client_key(fd, &peer);
         r = client_count(smtpd, key);
         if (r == -EUSERS) {
                 refuse_too_many(&peer, fd, smtpd->settings->sessions_per_client_max);
@@ -148,22 +170,34 @@ static void pause_for_a_while(Smtpd *smtpd, int error) {
         (void) sd_event_source_set_enabled(smtpd->accept_timer, SD_EVENT_ONESHOT);
 }
 
+/* Somebody waits and there is no session for him. One line for each time that it gets crowded, not for every client that comes in
+ * place of one that has gone. */
+static void pause_until_one_ends(Smtpd *smtpd) {
+        if (!smtpd->crowded)
+                log_event(LOG_WARNING, LOG_MESSAGE_LIMIT, LOG_NO_FIELDS,
+                                "%u sessions (max-sessions): new clients wait until one ends",
+                                smtpd->n_sessions);
+        smtpd->crowded = true;
+        listeners_pause(smtpd);
+}
+
+static bool sessions_left(const Smtpd *smtpd) {
+        return smtpd->n_sessions < smtpd->settings->sessions_max;
+}
+
 static int on_listener(sd_event_source *source, int listen_fd, uint32_t revents, void *userdata) {
         Listener *listener = userdata;
         Smtpd *smtpd = listener->smtpd;
 
         (void) source;
         (void) revents;
-        for (int i = 0; i < ACCEPT_BATCH; i++) {
+        if (!sessions_left(smtpd)) {
+                pause_until_one_ends(smtpd);
+                return 0;
+        }
+        for (int i = 0; i < ACCEPT_BATCH && sessions_left(smtpd); i++) {
                 int fd;
 
-                if (smtpd->n_sessions >= smtpd->settings->sessions_max) {
-                        log_event(LOG_WARNING, LOG_MESSAGE_LIMIT, LOG_NO_FIELDS,
-                                        "%u sessions (max-sessions): new clients wait until one ends",
-                                        smtpd->n_sessions);
-                        listeners_pause(smtpd);
-                        return 0;
-                }
                 fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
                 if (fd >= 0) {
                         welcome(listener, fd);
@@ -187,7 +221,11 @@ void listeners_pause(Smtpd *smtpd) {
 }
 
 void listeners_resume(Smtpd *smtpd) {
-        if (!service_stopping(smtpd->service) && smtpd->n_sessions < smtpd->settings->sessions_max)
+        unsigned limit = smtpd->settings->sessions_max;
+
+        if (smtpd->n_sessions < limit - limit / 10)
+                smtpd->crowded = false;
+        if (!service_stopping(smtpd->service) && sessions_left(smtpd))
                 set_enabled(smtpd, SD_EVENT_ON);
 }
 

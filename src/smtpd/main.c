@@ -21,11 +21,11 @@ enum {
 
 /* ── sweeping up after crashes ────────────────────────────────────────────────────────────── */
 
-typedef struct Sweep {
+struct Sweep {
         Smtpd *smtpd;
         unsigned n_removed;
         int error;
-} Sweep;
+};
 
 static void sweep_run(void *userdata) {
         Sweep *sweep = userdata;
@@ -36,7 +36,7 @@ static void sweep_run(void *userdata) {
 static void sweep_done(void *userdata) {
         _cleanup_(freep) Sweep *sweep = userdata;
 
-        sweep->smtpd->sweeping = false;
+        sweep->smtpd->sweep = NULL;
         if (sweep->error < 0)
                 log_event(LOG_WARNING, LOG_MESSAGE_SPOOL_TROUBLE, LOG_NO_FIELDS,
                                 "cannot sweep %s: %s", spool_path(sweep->smtpd->spool),
@@ -49,7 +49,7 @@ static void sweep_done(void *userdata) {
 static void sweep_start(Smtpd *smtpd) {
         Sweep *sweep;
 
-        if (smtpd->sweeping)
+        if (smtpd->sweep)
                 return;
         sweep = calloc(1, sizeof(Sweep));
         if (!sweep)
@@ -58,7 +58,7 @@ static void sweep_start(Smtpd *smtpd) {
         if (workers_submit(smtpd->workers, sweep_run, sweep_done, sweep) < 0)
                 free(sweep);
         else
-                smtpd->sweeping = true;
+                smtpd->sweep = sweep;
 }
 
 static int on_sweep_timer(sd_event_source *source, uint64_t now, void *userdata) {
@@ -180,6 +180,8 @@ static void done(Service *service, void *userdata) {
 
         (void) service;
         smtpd->workers = workers_free(smtpd->workers);
+        smtpd->committer = committer_free(smtpd->committer);
+        free(take(smtpd->sweep));
         listeners_close(smtpd);
         sessions_free(smtpd);
         smtpd->wake = wake_free(smtpd->wake);

@@ -15,6 +15,7 @@
 
 enum {
         WAKE_PAUSE_USEC = 50 * 1000,
+        WAKE_UNSURE_USEC = 1000 * 1000, /* the answer to a wake has surely come after this */
 };
 
 struct Wake {
@@ -79,7 +80,8 @@ static void wake_and_wait(Wake *wake) {
 Wake *wake_free(Wake *wake) {
         if (!wake)
                 return NULL;
-        if (wake->pending)
+        /* one that was sent a moment ago goes down with the loop: better twice than not at all */
+        if (wake->pending || (wake->last != 0 && clock_monotonic() - wake->last < WAKE_UNSURE_USEC))
                 wake_and_wait(wake);
         sd_event_source_disable_unref(wake->timer);
         free(wake);
@@ -112,7 +114,7 @@ static int on_send_answer(sd_bus_message *answer, void *userdata, sd_bus_error *
         /* trouble on the way means that the message stays queued, and it is acknowledged as that */
         if (sd_bus_message_is_method_error(answer, NULL) ||
                         sd_bus_message_read(answer, "us", &code, &text) < 0 ||
-                        (code != 0 && (code < 200 || code > 599)))
+                        (code != 0 && (code < 200 || code > 599 || code / 100 == 3)))
                 code = 0;
         intake_sent(session, code, text ? text : "");
 

@@ -19,6 +19,8 @@ enum {
                      1024, /* of commands in one go: replies are longer, and the peer may not be reading them */
 };
 
+#define GOODBYE_USEC (30 * USEC_PER_SEC) /* for a last reply to be taken by its peer */
+
 #define SESSION_FIELDS(session)                                                                    \
         {"EMAILRELAY_CLIENT", (session)->client},                                                  \
                         {"EMAILRELAY_CLIENT_UID", (session)->uid[0] ? (session)->uid : NULL}, {    \
@@ -41,6 +43,8 @@ static uint64_t session_deadline(const Session *session) {
         if (session->waiting)
                 return 0;
         deadline = earlier(0, session->last_input, settings->idle_timeout);
+        if (session->ending)
+                return earlier(deadline, session->last_input, GOODBYE_USEC);
         deadline = earlier(deadline, session->command_begun, settings->command_timeout);
         return earlier(deadline, session->content_begun, settings->message_timeout);
 }
@@ -63,6 +67,20 @@ static void update_deadline(Session *session) {
                         session_deadline(session)); /* else it only idles longer */
 }
 
+static int send_replies(Session *session);
+
+/* Ends the session with 421. Not while something is waited for. 0 or -ENOMEM. */
+static int say_goodbye(Session *session, const char *enhanced, const char *text) {
+        int r;
+
+        r = smtp_server_abort(session->server, 421, enhanced, text);
+        if (r < 0)
+                return r;
+        session->intake = intake_free(session->intake);
+        session->ending = true;
+        return send_replies(session);
+}
+
 static void on_deadline(Session *session) {
         const Settings *settings = session->settings;
         const char *text;
@@ -82,7 +100,7 @@ static void on_deadline(Session *session) {
 
         log_event(LOG_NOTICE, LOG_MESSAGE_LIMIT, LOG_FIELDS(SESSION_FIELDS(session)),
                         "closing session of %s: %s", session->peer, text);
-        if (smtp_server_abort(session->server, 421, "4.4.2", text) < 0) {
+        if (say_goodbye(session, "4.4.2", text) < 0) {
                 session_free(session);
                 return;
         }
@@ -143,8 +161,10 @@ static int handle_event(Session *session, SmtpEvent event) {
         case SMTP_CONTENT:
                 return intake_content(session->intake);
         case SMTP_COMMIT:
+                session->content_begun = 0;
                 return intake_commit(session->intake);
         case SMTP_RESET:
+                session->content_begun = 0;
                 session->intake = intake_free(session->intake);
                 return 0;
         case SMTP_REFUSED:
@@ -176,9 +196,35 @@ static int send_replies(Session *session) {
         return 0;
 }
 
-static bool too_many_replies(Session *session) {
+static bool too_many_replies(const Session *session) {
         return buffer_size(connection_output(session->connection)) >
                session->settings->pending_replies_max;
+}
+
+/* The service wants to end, and there is nothing here that it has to wait for. */
+static bool must_stop(const Session *session) {
+        return service_stopping(session->smtpd->service) && !session->waiting && !session->ending &&
+               !smtp_server_in_transaction(session->server);
+}
+
+static bool may_feed(const Session *session) {
+        return !session->waiting && !session->ending && !too_many_replies(session) &&
+               !must_stop(session);
+}
+
+/* How much of the input the engine gets. A command line may be longer than a slice: then the slice grows with it,
+ * and never shrinks below what the engine has seen of a line. */
+static size_t next_slice(Session *session, size_t size) {
+        return smtp_server_in_content(session->server) ? size : MIN_OF(size, session->slice);
+}
+
+static void note_progress(Session *session, size_t offered, size_t used) {
+        if (used > 0)
+                session->slice = SLICE_SIZE;
+        else if (offered == session->slice)
+                session->slice += SLICE_SIZE;
+        if (used > 0 && used < offered)
+                session->command_begun = 0; /* a line has ended, what follows is another one */
 }
 
 /* Feeds the engine until it wants more input, something is waited for, or the peer should read first. */
@@ -187,18 +233,15 @@ static int feed(Session *session) {
         bool more;
 
         do {
-                size_t size = buffer_size(input), used;
+                size_t size = next_slice(session, buffer_size(input)), used;
                 SmtpEvent event;
                 int r;
 
-                /* a command line may be longer than a slice: then the slice grows with it */
-                if (!smtp_server_in_content(session->server) &&
-                                !smtp_server_in_command(session->server))
-                        size = MIN_OF(size, (size_t) SLICE_SIZE);
-                more = size < buffer_size(input);
                 r = smtp_server_feed(session->server, buffer_data(input), size, &used, &event);
                 if (r < 0)
                         return r;
+                more = event != SMTP_WANT_INPUT || size < buffer_size(input);
+                note_progress(session, size, used);
                 buffer_consume(input, used);
                 r = handle_event(session, event);
                 if (r < 0)
@@ -206,14 +249,33 @@ static int feed(Session *session) {
                 r = send_replies(session);
                 if (r < 0)
                         return r;
-                more |= event != SMTP_WANT_INPUT;
-        } while (more && !session->waiting && !session->ending && !too_many_replies(session));
+        } while (more && may_feed(session));
+        session->stalled = more && too_many_replies(session);
         return 0;
+}
+
+/* Feeds and sends in turns, for what the kernel takes at once is not waited for. Returns as connection_flush(). */
+static int feed_and_send(Session *session) {
+        int r;
+
+        do {
+                r = may_feed(session) ? feed(session) : 0;
+                if (r >= 0 && must_stop(session))
+                        r = say_goodbye(session, "4.3.2",
+                                        "service is shutting down: try again later");
+                if (r < 0) {
+                        log_event(LOG_ERR, NULL, LOG_FIELDS(SESSION_FIELDS(session)),
+                                        "closing session of %s: %s", session->peer, strerror(-r));
+                        return r;
+                }
+                r = connection_flush(session->connection);
+        } while (r > 0 && session->stalled && may_feed(session));
+        return r;
 }
 
 /* Everything that was said has been sent: is there a reason to close? */
 static bool at_end(const Session *session) {
-        return session->ending || (session->eof && !session->waiting);
+        return session->ending || (session->eof && !session->waiting && !session->stalled);
 }
 
 /* The one place that decides what the connection waits for. */
@@ -227,24 +289,12 @@ static void session_update(Session *session) {
 }
 
 static void session_step(Session *session) {
-        int r = 0;
+        int r;
 
-        if (!session->waiting && !session->ending && !too_many_replies(session))
-                r = feed(session);
-        if (r < 0) {
-                log_event(LOG_ERR, NULL, LOG_FIELDS(SESSION_FIELDS(session)),
-                                "closing session of %s: %s", session->peer, strerror(-r));
-                session_free(session);
-                return;
-        }
-
-        r = connection_flush(session->connection);
-        if (r < 0) {
-                session_free(session);
-                return;
-        }
-        if (r > 0 && at_end(session)) {
+        r = feed_and_send(session);
+        if (r > 0 && at_end(session))
                 (void) connection_shutdown(session->connection); /* it is over anyway */
+        if (r < 0 || (r > 0 && at_end(session))) {
                 session_free(session);
                 return;
         }
@@ -289,15 +339,15 @@ static void on_connection_event(
 
 /* ── begin and end ────────────────────────────────────────────────────────────────────────── */
 
-static void peer_uid(Session *session, int fd, const NetAddress *peer) {
-        struct ucred credentials;
-        socklen_t size = sizeof(credentials);
+/* Local users are known by their number: it stands in the log behind the address. */
+static void note_uid(Session *session, int fd) {
+        size_t n = strlen(session->peer);
+        uid_t uid;
 
-        if (peer->any.sa_family != AF_UNIX ||
-                        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+        if (peer_uid(fd, &uid) < 0)
                 return;
-        (void) snprintf(session->uid, sizeof(session->uid), "%u",
-                        (unsigned) credentials.uid); /* at most ten digits */
+        (void) snprintf(session->uid, sizeof(session->uid), "%u", (unsigned) uid);
+        (void) snprintf(session->peer + n, UID_TEXT_MAX, " (uid %u)", (unsigned) uid);
 }
 
 int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name,
@@ -310,12 +360,14 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
                 return -ENOMEM;
         session->smtpd = smtpd;
         session->settings = settings_ref(smtpd->settings);
-        session->client_key = net_address_client_key(peer);
+        session->client_key = client_key(fd, peer);
+        session->slice = SLICE_SIZE;
         session->socket_name = socket_name;
         session->last_input = clock_monotonic();
         (void) net_address_format_ip(peer, session->client);
         (void) net_address_format(peer, session->peer);
-        peer_uid(session, fd, peer);
+        if (peer->any.sa_family == AF_UNIX)
+                note_uid(session, fd);
         if (session->settings->reset_on_close)
                 (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
                                 sizeof(struct linger));
@@ -376,12 +428,12 @@ void session_free(Session *session) {
 }
 
 void session_stop(Session *session) {
-        if (session->ending || session->waiting || smtp_server_in_transaction(session->server))
-                return; /* after its message: intake_settled() looks at service_stopping() */
-        if (smtp_server_abort(session->server, 421, "4.3.2",
-                            "service is shutting down: try again later") < 0) {
-                session_free(session);
-                return;
+        session_continue(session); /* where must_stop() is looked at */
+}
+
+void sessions_free(Smtpd *smtpd) {
+        while (smtpd->sessions) {
+                smtpd->sessions->waiting = false;
+                session_free(smtpd->sessions);
         }
-        session_continue(session);
 }

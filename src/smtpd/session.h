@@ -9,6 +9,10 @@
 
 typedef struct Intake Intake;
 
+enum {
+        UID_TEXT_MAX = 24, /* " (uid 4294967295)" */
+};
+
 struct Session {
         Smtpd *smtpd;
         Session *next, **link;
@@ -18,13 +22,15 @@ struct Session {
         Intake *intake; /* the message that is being taken in, NULL outside a transaction */
         uint64_t client_key;
         char client[NET_ADDRESS_TEXT_MAX]; /* address as in envelopes */
-        char peer[NET_ADDRESS_TEXT_MAX];   /* address with port, for the log */
-        char uid[16];                      /* of a unix socket's peer, else "" */
+        char peer[NET_ADDRESS_TEXT_MAX + UID_TEXT_MAX];   /* address with port, for the log */
+        char uid[UID_TEXT_MAX];                      /* of a unix socket's peer, else "" */
         const char *socket_name;
         uint64_t last_input, command_begun, content_begun; /* monotonic; 0 = not now */
         bool waiting; /* for a worker or the forwarder: nothing is fed meanwhile */
         bool ending;  /* 221 or 421 has been said: close when it is sent */
         bool eof;
+        bool stalled; /* input is left because the peer has to read its replies first */
+        size_t slice; /* octets of commands that the engine sees at a time */
         unsigned n_stored;
 };
 
@@ -43,6 +49,9 @@ int session_settle(Session *session, unsigned code, const char *enhanced, const 
 
 /* Says 421 and closes when no transaction is under way; else when it has ended. */
 void session_stop(Session *session);
+
+/* When the loop has ended and no worker runs any more: frees all sessions, whatever they wait for. */
+void sessions_free(Smtpd *smtpd);
 
 /* The message of a session (intake.c) */
 

@@ -24,6 +24,7 @@
 typedef struct Committer Committer;
 typedef struct Listener Listener;
 typedef struct Session Session;
+typedef struct Sweep Sweep;
 typedef struct Wake Wake;
 
 enum {
@@ -46,7 +47,7 @@ typedef struct Smtpd {
         Client *clients[CLIENT_BUCKETS];
         Wake *wake;
         sd_event_source *sweep_timer, *accept_timer;
-        bool sweeping;
+        Sweep *sweep; /* under way, or NULL */
         bool crowded; /* the limit of sessions was logged and is still near */
         bool spool_trouble; /* the last commit failed */
         uint64_t n_accepted, n_octets, n_refused;
