@@ -205,6 +205,8 @@ static int on_listener(sd_event_source *source, int listen_fd, uint32_t revents,
                 }
                 if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
                         pause_for_a_while(smtpd, errno);
+                if (errno == EAGAIN)
+                        smtpd->crowded = false; /* nobody waits */
                 if (errno != ECONNABORTED && errno != EINTR)
                         return 0;
         }
@@ -221,10 +223,6 @@ void listeners_pause(Smtpd *smtpd) {
 }
 
 void listeners_resume(Smtpd *smtpd) {
-        unsigned limit = smtpd->settings->sessions_max;
-
-        if (smtpd->n_sessions < limit - limit / 10)
-                smtpd->crowded = false;
         if (!service_stopping(smtpd->service) && sessions_left(smtpd))
                 set_enabled(smtpd, SD_EVENT_ON);
 }

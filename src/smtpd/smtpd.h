@@ -48,7 +48,7 @@ typedef struct Smtpd {
         Wake *wake;
         sd_event_source *sweep_timer, *accept_timer;
         Sweep *sweep; /* under way, or NULL */
-        bool crowded; /* the limit of sessions was logged and is still near */
+        bool crowded; /* clients wait because of the limit of sessions, which was logged */
         bool spool_trouble; /* the last commit failed */
         uint64_t n_accepted, n_octets, n_refused;
 } Smtpd;
