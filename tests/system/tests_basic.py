@@ -111,12 +111,12 @@ def _(world):
     peers.send(25, "starts-the-service.")
     check(container.pid(SMTPD) > 0, "the service does not run")
     for socket in ("emailrelay-submission.socket", "emailrelay-submit.socket"):
-        load = peers.Load(25, 2)
-        load.wait_for_more()
-        container.systemctl("enable", socket)
-        container.systemctl("restart", socket)
-        load.wait_for_more()
-        load.finish()
+        with peers.Load(25, 2) as load:
+            load.wait_for_more()
+            container.systemctl("enable", socket)
+            container.systemctl("restart", socket)
+            load.wait_for_more()
+            load.finish()
         check_equal(socket, container.show(socket, "ActiveState"), "active")
     peers.send(587, "by-submission")
     world.postfix.wait_for("by-submission")
