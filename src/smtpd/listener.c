@@ -46,7 +46,7 @@ int peer_uid(int fd, uid_t *ret) {
 
 /* Behind a unix socket each user is a client: one of them must not shut out the others. */
 uint64_t client_key(int fd, const NetAddress *peer) {
-        uid_t uid;
+        uid_t uid = 0;
 
         if (peer->any.sa_family == AF_UNIX && peer_uid(fd, &uid) >= 0)
                 return KEY_USER | uid;
@@ -260,7 +260,10 @@ static int listener_open(Smtpd *smtpd, size_t index) {
         if (r < 0)
                 return r;
         smtpd->n_listeners++;
-        log_info("smtp server on %s (%s)", net_address_format(&address, text), listener->name);
+        /* the front-end has said it already, and starts us on demand */
+        log_event(smtpd->settings->classic_log ? LOG_DEBUG : LOG_INFO, NULL, LOG_NO_FIELDS,
+                        "smtp server on %s (%s)", net_address_format(&address, text),
+                        listener->name);
         return 0;
 }
 
