@@ -19,7 +19,11 @@ enum {
         TERMINAL_WIDTH_MIN = 40,
         ID_WIDTH_MIN = 2,
         FROM_WIDTH = 24,
+        TO_WIDTH = 20, /* of which there should be room for sender and recipients in the same line */
+        NUMBERS_WIDTH = 46, /* state to next attempt */
 };
+
+static const char INDENT[] = "        ";
 
 typedef struct Entry {
         SpoolState state;
@@ -214,6 +218,27 @@ static void print_line(const List *list, const Buffer *line) {
         (void) printf("%.*s%s\n", (int) size, text, cut ? "…" : "");
 }
 
+static int print_end(const List *list, Buffer *line) {
+        int r = buffer_append(line, "", 1);
+
+        if (r >= 0)
+                print_line(list, line);
+        buffer_consume(line, buffer_size(line));
+        return r;
+}
+
+/* On a narrow terminal sender and recipients get a line of their own. */
+static bool is_narrow(const List *list) {
+        return list->columns > 0 &&
+               list->columns < list->id_width + NUMBERS_WIDTH + FROM_WIDTH + TO_WIDTH;
+}
+
+static int begin_line(const List *list, Buffer *line) {
+        int r = print_end(list, line);
+
+        return r < 0 ? r : buffer_append_string(line, INDENT);
+}
+
 /* Text filled up to a width; what is longer moves the rest to the right. */
 static int append_column(Buffer *line, const char *text, size_t width) {
         size_t used = show_width(text);
@@ -269,8 +294,11 @@ static int append_envelope(const List *list, Buffer *line, const Item *item) {
         if (r >= 0)
                 r = append_time(line, waits && envelope->next_attempt_sec > 0 ? list->now_sec : 0,
                                 envelope->next_attempt_sec, 8);
+        if (r >= 0 && is_narrow(list))
+                r = begin_line(list, line);
         if (r >= 0)
-                r = append_column(line, from, FROM_WIDTH);
+                r = is_narrow(list) ? buffer_printf(line, "%s to ", from)
+                                    : append_column(line, from, FROM_WIDTH);
         return r < 0 ? r : append_recipients(line, envelope);
 }
 
@@ -283,15 +311,6 @@ static const char *last_reply(const Item *item) {
         if (item->state == SPOOL_STATE_BAD && envelope_reason(item->envelope, &code))
                 return envelope_reason(item->envelope, &code);
         return item->envelope->last_reply;
-}
-
-static int print_end(const List *list, Buffer *line) {
-        int r = buffer_append(line, "", 1);
-
-        if (r >= 0)
-                print_line(list, line);
-        buffer_consume(line, buffer_size(line));
-        return r;
 }
 
 static int format_item(const List *list, const Item *item, Buffer *line) {
@@ -308,12 +327,12 @@ static int format_item(const List *list, const Item *item, Buffer *line) {
         if (r >= 0)
                 r = item->envelope ? append_envelope(list, line, item)
                                    : buffer_append_string(line, "(unreadable)");
-        if (r >= 0)
-                r = print_end(list, line);
-        if (r < 0 || !last_reply(item))
-                return r;
-        reply = show_text(last_reply(item));
-        r = reply ? buffer_printf(line, "        %s", reply) : -ENOMEM;
+        if (r >= 0 && last_reply(item)) {
+                reply = show_text(last_reply(item));
+                r = reply ? begin_line(list, line) : -ENOMEM;
+                if (r >= 0)
+                        r = buffer_append_string(line, reply);
+        }
         return r < 0 ? r : print_end(list, line);
 }
 
@@ -321,8 +340,9 @@ static int print_heading(const List *list, Buffer *line) {
         int r = append_column(line, "ID", list->id_width);
 
         if (r >= 0)
-                r = buffer_printf(line, "STATE        AGE    SIZE  TRIES   NEXT IN  %-*s  TO",
-                                FROM_WIDTH, "FROM");
+                r = buffer_append_string(line, "STATE        AGE    SIZE  TRIES   NEXT IN");
+        if (r >= 0 && !is_narrow(list))
+                r = buffer_printf(line, "  %-*s  TO", FROM_WIDTH, "FROM");
         return r < 0 ? r : print_end(list, line);
 }
 

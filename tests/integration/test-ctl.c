@@ -250,6 +250,38 @@ Test(ctl, list) {
         cr_expect_eq(harness_count(spool, ".content"), 6); /* looked at only */
 }
 
+/* On a terminal no line is longer than the screen is wide. */
+Test(ctl, list_on_terminal) {
+        static const unsigned widths[] = {40, 80, 200};
+
+        fill_spool();
+        for (size_t i = 0; i < ELEMENTSOF(widths); i++) {
+                _cleanup_(freep) char *out = NULL;
+                _cleanup_(freep) char *command =
+                                harness_text("stty cols %u; exec '%s' --config='%s' -s '%s' list",
+                                                widths[i], program, config, spool);
+                const char *own_line = "\n        alice@a.test to bob@b.test, carol@c.test";
+
+                process_done(&ctl);
+                ctl = (TestProcess){};
+                process_start(&ctl, &setup, WORDS("/usr/bin/script", "-qec", command, "/dev/null"));
+                cr_assert(process_wait(&ctl, SECONDS));
+                cr_expect_eq(ctl.status, 0);
+                out = process_output(&ctl);
+                for (char *line = out, *end; (end = strchr(line, '\n')); line = end + 1) {
+                        size_t columns = 0;
+
+                        for (const char *p = line; p < end && *p != '\r'; p++)
+                                columns += ((unsigned char) *p & 0xc0) != 0x80;
+                        cr_expect_leq(columns, widths[i], "%.*s", (int) (end - line), line);
+                }
+                if (widths[i] == 200)
+                        cr_expect(strstr(out, "alice@a.test              bob@b.test"), "%s", out);
+                else
+                        cr_expect_eq(strstr(out, own_line) != NULL, widths[i] == 80, "%s", out);
+        }
+}
+
 static const char *string_of(const json_t *object, const char *key) {
         return json_string_value(json_object_get(object, key)) ?: "(none)";
 }
