@@ -92,7 +92,7 @@ const OptionRow option_table[_OPTION_MAX] = {
                         "accept clients that are not on this host or a private network"),
         [OPTION_DOMAIN] = TEXT("domain", 'D', C | S | F, SERVER, NULL, NULL, "fqdn",
                         "this host's name in greetings and Received lines (default: from the host name and /etc/hosts)"),
-        [OPTION_ANONYMOUS] = OPTIONAL("anonymous", 'A', C | S | F, SERVER, anonymous_words, "scopes",
+        [OPTION_ANONYMOUS] = OPTIONAL("anonymous", 'A', C | S, SERVER, anonymous_words, "scopes",
                         "give less away: vrfy, server, content, client; all of them when no scope is given"),
         [OPTION_SIZE] = OCTETS("size", 'M', C | S, LIMITS, "0", 0, UINT64_C(1) << 50,
                         "largest message content accepted, 0 for no limit"),
