@@ -208,13 +208,14 @@ static bool must_stop(const Session *session) {
 }
 
 static bool may_feed(const Session *session) {
-        return !session->waiting && !session->ending && !too_many_replies(session) &&
-               !must_stop(session);
+        return !session->waiting && !session->ending && !too_many_replies(session);
 }
 
 /* How much of the input the engine gets. A command line may be longer than a slice: then the slice grows with it,
  * and never shrinks below what the engine has seen of a line. */
-static size_t next_slice(Session *session, size_t size) {
+static size_t next_slice(const Session *session, size_t size) {
+        if (must_stop(session))
+                return 0; /* the engine may still have something to tell: QUIT is RESET, then CLOSE */
         return smtp_server_in_content(session->server) ? size : MIN_OF(size, session->slice);
 }
 
@@ -246,6 +247,8 @@ static int feed(Session *session) {
                 r = handle_event(session, event);
                 if (r < 0)
                         return r;
+                if (event == SMTP_WANT_INPUT && must_stop(session))
+                        more = false;
                 r = send_replies(session);
                 if (r < 0)
                         return r;
