@@ -55,7 +55,6 @@ typedef struct Log {
         char *file_name; /* as expanded when file_fd was opened */
         bool with_thread, stopping, finished, abandoned;
         pthread_t thread;
-        pthread_cond_t wake;
         LogRecord *first, **last;
         size_t n_records, n_octets;
         uint64_t n_dropped;
@@ -64,6 +63,11 @@ typedef struct Log {
 /* Guards everything below and what they point to, except that a log's thread alone uses the
  * log's file once it has been started. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* Tells the log's thread that there is something to do. While one log takes over from another there are two threads:
+ * hence always broadcast. */
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+
 static Log *current;
 static int current_level = LOG_INFO;
 
@@ -312,7 +316,6 @@ static bool queue_push(Log *log, LogRecord *record) {
         log->last = &record->next;
         log->n_records++;
         log->n_octets += record->size;
-        (void) pthread_cond_signal(&log->wake);
         return true;
 }
 
@@ -325,7 +328,6 @@ static Log *log_free(Log *log) {
                 free(record);
         if (log->config.to_syslog && (!current || !current->config.to_syslog))
                 closelog(); /* it points to the name that is freed now */
-        (void) pthread_cond_destroy(&log->wake);
         (void) close_fd(log->file_fd);
         free(log->file_name);
         free((char *) log->config.file);
@@ -390,7 +392,7 @@ static void *log_thread(void *userdata) {
                 else if (log->stopping)
                         break;
                 else
-                        (void) pthread_cond_wait(&log->wake, &mutex);
+                        (void) pthread_cond_wait(&wake, &mutex);
         }
         log->finished = true;
         if (log->abandoned)
@@ -419,7 +421,7 @@ static void log_finish(Log *log) {
         if (log->with_thread) {
                 (void) pthread_mutex_lock(&mutex);
                 log->stopping = true;
-                (void) pthread_cond_signal(&log->wake);
+                (void) pthread_cond_broadcast(&wake);
                 (void) pthread_mutex_unlock(&mutex);
 
                 (void) clock_gettime(CLOCK_MONOTONIC, &deadline);
@@ -488,7 +490,6 @@ int log_open(const LogConfig *config) {
                 return -ENOMEM;
         *log = (Log){.file_fd = -1};
         log->last = &log->first;
-        (void) pthread_cond_init(&log->wake, NULL);
 
         r = copy_config(config, &log->config);
         if (r < 0)
@@ -580,5 +581,6 @@ void log_event(int priority, const char *message_id, const LogField *fields, con
         else if (current)
                 current->n_dropped++;
         (void) pthread_mutex_unlock(&mutex);
+        (void) pthread_cond_broadcast(&wake); /* whoever is woken wants the mutex first */
         errno = saved_errno;
 }

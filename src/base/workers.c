@@ -64,13 +64,24 @@ static Work *work_list_pop(WorkList *list) {
         return work;
 }
 
+/* Whoever is woken wants the mutex first: so it is given back before. */
+static void deliver(Workers *workers, Work *work) {
+        bool first;
+
+        (void) pthread_mutex_lock(&workers->mutex);
+        first = !workers->results.first;
+        work_list_push(&workers->results, work);
+        (void) pthread_mutex_unlock(&workers->mutex);
+        if (first)
+                (void) eventfd_write(workers->event_fd, 1);
+}
+
 static void *worker_main(void *userdata) {
         Workers *workers = userdata;
 
         (void) pthread_mutex_lock(&workers->mutex);
         while (!workers->stopping) {
                 Work *work = work_list_pop(&workers->todo);
-                bool first;
 
                 if (!work) {
                         (void) pthread_cond_wait(&workers->wake, &workers->mutex);
@@ -78,12 +89,8 @@ static void *worker_main(void *userdata) {
                 }
                 (void) pthread_mutex_unlock(&workers->mutex);
                 work->run(work->userdata);
+                deliver(workers, work);
                 (void) pthread_mutex_lock(&workers->mutex);
-
-                first = !workers->results.first;
-                work_list_push(&workers->results, work);
-                if (first)
-                        (void) eventfd_write(workers->event_fd, 1);
         }
         (void) pthread_mutex_unlock(&workers->mutex);
         return NULL;
@@ -188,8 +195,8 @@ int workers_submit(Workers *workers, WorkersRun run, WorkersDone done, void *use
         workers->n_busy++;
         (void) pthread_mutex_lock(&workers->mutex);
         work_list_push(&workers->todo, work);
-        (void) pthread_cond_signal(&workers->wake);
         (void) pthread_mutex_unlock(&workers->mutex);
+        (void) pthread_cond_signal(&workers->wake);
         return 0;
 }
 
