@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The servers that are measured, each with a configuration, a queue and a log of its own in one directory, and the
+control group that counts their processor time.
+
+Both write their log to a file, one line or more per message: neither is measured with its log switched off. Neither
+uses TLS, filters or DNS. What is not the server (the load generator, the sink, this program) stays outside
+the group.
+"""
+
+import glob
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+
+class Trouble(Exception):
+    pass
+
+
+def wait_until(what, condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Trouble(f"waited {seconds} s in vain: {what}")
+        time.sleep(0.005)
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+class Group:
+    """A control group of either version: processor time of all that ever ran in it."""
+
+    def __init__(self, name):
+        if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+            self.version, root, self.file = 2, "/sys/fs/cgroup", "cpu.stat"
+        elif os.path.isdir("/sys/fs/cgroup/cpuacct"):
+            self.version, root, self.file = 1, "/sys/fs/cgroup/cpuacct", "cpuacct.usage"
+        else:
+            raise Trouble("there are no control groups to count processor time with")
+        self.path = f"{root}/emailrelay-bench-{os.getpid()}-{name}"
+        os.mkdir(self.path)
+
+    def join(self):
+        """For a child before it becomes the server."""
+        write(f"{self.path}/cgroup.procs", "0")
+
+    def seconds(self):
+        with open(f"{self.path}/{self.file}", encoding="ascii") as file:
+            text = file.read()
+        if self.version == 1:
+            return int(text) / 1e9
+        return int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
+
+    def pids(self):
+        with open(f"{self.path}/cgroup.procs", encoding="ascii") as file:
+            return [int(line) for line in file]
+
+    def empty(self, seconds=10):
+        """Ends what the server started and left behind: nothing else is in the group."""
+        try:
+            wait_until("processes end", lambda: not self.pids(), seconds)
+        except Trouble:
+            for pid in self.pids():
+                os.kill(pid, signal.SIGKILL)
+            wait_until("processes die", lambda: not self.pids())
+
+    def close(self):
+        self.empty()
+        os.rmdir(self.path)
+
+
+class EmailRelay:
+    """smtpd on an inherited socket; the forwarder in one pass over what is spooled."""
+
+    name = "emailrelay"
+
+    def __init__(self, build, directory, account, options):
+        self.smtpd = f"{build}/src/smtpd/emailrelay-smtpd"
+        self.forward = f"{build}/src/forward/emailrelay-forward"
+        self.directory, self.options = f"{directory}/emailrelay", options
+        self.spool, self.runtime = f"{self.directory}/spool", f"{self.directory}/run"
+        self.log = f"{self.directory}/log"
+        self.account = pwd.getpwnam(account)
+        for path in self.directory, self.spool, self.runtime, f"{self.runtime}/control":
+            os.makedirs(path, exist_ok=True)
+            os.chown(path, self.account.pw_uid, self.account.pw_gid)
+        self.group = Group("ours")
+        self.process = None
+        self.port = 0
+
+    def _spawn(self, program, lines, arguments, **more):
+        config = f"{self.directory}/{os.path.basename(program)}.conf"
+        write(config, f"spool-dir {self.spool}\nruntime-dir {self.runtime}\nlog-file {self.log}\n"
+              "log-time\ndomain bench.example\n" + "".join(f"{line}\n" for line in lines + self.options))
+        return subprocess.Popen([program, f"--config={config}", *arguments], preexec_fn=self._become,
+                                stdin=subprocess.DEVNULL, **more)
+
+    def _become(self):
+        self.group.join()
+        os.setgroups([])
+        os.setgid(self.account.pw_gid)
+        os.setuid(self.account.pw_uid)
+
+    def start_accepting(self):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(1024)
+            self.port = listener.getsockname()[1]
+            self.process = self._spawn(self.smtpd, ["max-sessions 2000", "max-sessions-per-client 0"],
+                                       [f"--interface=smtp=fd#{listener.fileno()}"],
+                                       pass_fds=[listener.fileno()])
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as probe:
+            if not probe.recv(100).startswith(b"220"):
+                raise Trouble("emailrelay-smtpd does not greet")
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait(timeout=30)
+        self.process = None
+
+    def queued(self):
+        return sum(name.endswith(".envelope") for name in os.listdir(self.spool))
+
+    def clear(self):
+        for entry in os.scandir(self.spool):
+            if entry.name != ".lock":
+                os.unlink(entry.path)
+
+    def forward_queue(self, sink_port):
+        """Returns when the forwarder has been started."""
+        self.process = self._spawn(self.forward, [f"forward-to 127.0.0.1:{sink_port}"], ["--once"])
+
+    def forward_finish(self):
+        self.process.wait(timeout=60)
+        self.process = None
+
+    def close(self):
+        self.stop()
+        self.group.close()
+
+
+MAIN_CF = """\
+alias_database =
+alias_maps =
+command_directory = {commands}
+compatibility_level = 3.6
+daemon_directory = {daemons}
+data_directory = {directory}/data
+default_destination_concurrency_limit = {connections}
+default_process_limit = 200
+in_flow_delay = 0
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+initial_destination_concurrency = {connections}
+local_transport = error
+mail_owner = postfix
+maillog_file = {directory}/log
+maillog_file_prefixes = {directory}
+mydestination =
+myhostname = bench.example
+mynetworks = 127.0.0.0/8
+mynetworks_style = host
+queue_directory = {directory}/queue
+relay_domains =
+relayhost = [127.0.0.1]:{sink}
+setgid_group = postdrop
+smtp_dns_support_level = disabled
+smtp_host_lookup = native
+smtp_tls_security_level = none
+smtpd_client_connection_count_limit = 0
+smtpd_peername_lookup = no
+smtpd_recipient_restrictions = permit_mynetworks, reject
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_tls_security_level = none
+"""
+
+MASTER_CF = """\
+127.0.0.1:{port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+QMGR = "qmgr unix n - n 300 1 qmgr\n"
+
+
+class Postfix:
+    """A Postfix of its own. While mail is only accepted it has no queue manager, since forwarding is another
+    measurement: somebody reads what is meant to wake it, and the mail stays in its first queue."""
+
+    name = "postfix"
+
+    def __init__(self, directory, connections):
+        self.directory, self.connections = f"{directory}/postfix", connections
+        self.config = f"{self.directory}/etc"
+        self.queue = f"{self.directory}/queue"
+        self.incoming, self.aside = f"{self.queue}/incoming", f"{self.queue}/aside"
+        self.log = f"{self.directory}/log"
+        owner = pwd.getpwnam("postfix")
+        for path in self.directory, self.config, self.queue, f"{self.directory}/data":
+            os.makedirs(path, exist_ok=True)
+        os.chown(f"{self.directory}/data", owner.pw_uid, -1)
+        self.group = Group("postfix")
+        self.port, self.sink_port = free_port(), 0
+        self.running, self.waker = False, None
+        self._configure(1, False)
+        self._command("postfix", "check")
+        os.makedirs(self.aside, exist_ok=True)
+        os.chown(self.aside, owner.pw_uid, -1)
+
+    @staticmethod
+    def available():
+        return os.geteuid() == 0 and shutil.which("postfix") is not None
+
+    def _configure(self, sink_port, with_qmgr):
+        def default(name):
+            return subprocess.check_output(["postconf", "-h", name], text=True).strip()
+
+        write(f"{self.config}/main.cf", MAIN_CF.format(
+            directory=self.directory, connections=self.connections, sink=sink_port,
+            commands=default("command_directory"), daemons=default("daemon_directory")))
+        write(f"{self.config}/master.cf", MASTER_CF.format(port=self.port) + (QMGR if with_qmgr else ""))
+
+    def _command(self, program, *arguments):
+        subprocess.run([program, "-c", self.config, *arguments], check=True, timeout=60, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=self.group.join)
+
+    def _start(self):
+        self._command("postfix", "start")
+        self.running = True
+        wait_until("Postfix listens", lambda: listens(self.port))
+
+    def _wake_nobody(self):
+        """Stands in for the queue manager, at no cost to the servers."""
+        path = f"{self.queue}/public/qmgr"
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.mkfifo(path)
+        os.chmod(path, 0o622)
+        fd = os.open(path, os.O_RDWR)
+
+        def read():
+            while os.read(fd, 65536) != b"stop":
+                pass
+            os.close(fd)
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+
+        def stop():
+            os.write(fd, b"stop")
+            thread.join(1)
+            os.unlink(path)
+
+        return stop
+
+    def start_accepting(self):
+        self._configure(1, False)
+        self.waker = self._wake_nobody()
+        self._start()
+
+    def stop(self):
+        if self.running:
+            self._command("postfix", "stop")
+            self.group.empty()
+        self.running = False
+        if self.waker:
+            self.waker()
+        self.waker = None
+
+    def queued(self):
+        return len(os.listdir(self.incoming))
+
+    def clear(self):
+        for queue in self.incoming, self.aside, f"{self.queue}/active":
+            for entry in os.scandir(queue):
+                os.unlink(entry.path)
+        for path in glob.glob(f"{self.queue}/defer*/**", recursive=True):
+            if os.path.isfile(path):
+                os.unlink(path)
+
+    def forward_prepare(self, sink_port):
+        """Starts the queue manager with nothing to do; the queue waits beside it."""
+        for name in os.listdir(self.incoming):
+            os.rename(f"{self.incoming}/{name}", f"{self.aside}/{name}")
+        self._configure(sink_port, True)
+        self._start()
+        wait_until("the queue manager runs", lambda: os.path.exists(f"{self.queue}/public/qmgr"))
+
+    def forward_queue(self, sink_port):
+        del sink_port
+        for name in os.listdir(self.aside):
+            os.rename(f"{self.aside}/{name}", f"{self.incoming}/{name}")
+        for attempt in range(10):
+            try:
+                self._command("postkick", "public", "qmgr", "I")
+                return
+            except subprocess.CalledProcessError:
+                time.sleep(0.01 * attempt) # it closes its socket on somebody while it starts
+        raise Trouble("Postfix's queue manager cannot be woken")
+
+    def forward_finish(self):
+        wait_until("Postfix removes what it sent",
+                   lambda: not os.listdir(self.incoming) and not os.listdir(f"{self.queue}/active"))
+
+    def close(self):
+        self.stop()
+        self.group.close()

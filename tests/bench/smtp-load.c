@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* An SMTP load generator for measurements: sessions side by side in one loop, each handing in the same message
+ * over and over until the time is up. It prints one line of JSON: messages, their rate, and how long the
+ * greeting and the reply to the end of data took to arrive.
+ *
+ * It spends as little processor time as it can, since it shares the machine with what it measures: the message is built
+ * once, the commands of a message are one write where pipelining is on, and replies are only looked at for their
+ * code. It is no test of SMTP: a reply that is not the expected one ends the program with an error. */
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/buffer.h"
+#include "base/text.h"
+
+enum {
+        SESSIONS_MAX = 10000,
+        REPLY_MAX = 4096,       /* octets of the replies that one read takes */
+        STALL_MSEC = 30 * 1000, /* nothing at all happens: give up */
+        CONTENT_LINE = 76,      /* octets of a content line, with its end */
+        SAMPLES_MAX = 4 * 1000 * 1000,
+};
+
+static unsigned arg_port;
+static unsigned arg_sessions = 10;
+static unsigned arg_per_connection; /* 0: as many as there is time for */
+static uint64_t arg_seconds = 1;
+static uint64_t arg_messages; /* 0: until the time is up */
+static size_t arg_size = 4096;
+static bool arg_pipelining = true;
+
+typedef enum Step {
+        STEP_GREETING,
+        STEP_EHLO,
+        STEP_MAIL,
+        STEP_RCPT,
+        STEP_DATA,
+        STEP_CONTENT,
+        STEP_QUIT,
+        STEP_CLOSED, /* nothing more to do */
+        _STEP_MAX,
+} Step;
+
+static const char *const step_names[_STEP_MAX] = {
+                [STEP_GREETING] = "the greeting",
+                [STEP_EHLO] = "EHLO",
+                [STEP_MAIL] = "MAIL",
+                [STEP_RCPT] = "RCPT",
+                [STEP_DATA] = "DATA",
+                [STEP_CONTENT] = "the content",
+                [STEP_QUIT] = "QUIT",
+                [STEP_CLOSED] = "the end",
+};
+
+static const int step_codes[_STEP_MAX] = {
+                [STEP_GREETING] = 220,
+                [STEP_EHLO] = 250,
+                [STEP_MAIL] = 250,
+                [STEP_RCPT] = 250,
+                [STEP_DATA] = 354,
+                [STEP_CONTENT] = 250,
+                [STEP_QUIT] = 221,
+                [STEP_CLOSED] = 0,
+};
+
+typedef struct Samples {
+        uint32_t *usec;
+        size_t n;
+} Samples;
+
+typedef struct Session {
+        int fd;
+        Step step;        /* what the next reply answers */
+        unsigned n_sent;  /* messages of this connection */
+        uint64_t since;   /* connect(), or the end of the content, in microseconds */
+        size_t unsent;    /* octets of the content still to be written */
+        size_t line_size; /* of the reply line that is arriving */
+        char line[4];     /* its beginning */
+} Session;
+
+typedef struct Load {
+        int epoll_fd;
+        Buffer content; /* with the dot at its end */
+        Samples greetings, replies;
+        uint64_t begun, last, deadline;
+        uint64_t n_begun;
+        unsigned n_open;
+} Load;
+
+static uint64_t now_usec(void) {
+        struct timespec now;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t) now.tv_sec * USEC_PER_SEC + (uint64_t) now.tv_nsec / 1000;
+}
+
+static int samples_init(Samples *samples) {
+        samples->usec = calloc(
+                        SAMPLES_MAX, sizeof(uint32_t)); /* pages are real once they are used */
+        return samples->usec ? 0 : -ENOMEM;
+}
+
+static void samples_add(Samples *samples, uint64_t usec) {
+        if (samples->n < SAMPLES_MAX)
+                samples->usec[samples->n++] = (uint32_t) MIN_OF(usec, UINT32_MAX);
+}
+
+static int compare_samples(const void *a, const void *b) {
+        uint32_t x = *(const uint32_t *) a, y = *(const uint32_t *) b;
+
+        return (x > y) - (x < y);
+}
+
+/* In milliseconds; the samples are sorted. */
+static double percentile(const Samples *samples, unsigned percent) {
+        return samples->n == 0 ? 0 : samples->usec[(samples->n - 1) * percent / 100] / 1000.0;
+}
+
+static int content_init(Buffer *content) {
+        static const char header[] = "From: <sender@example.com>\r\n"
+                                     "To: <recipient@example.net>\r\n"
+                                     "Subject: a message of a measurement\r\n"
+                                     "\r\n";
+        char line[CONTENT_LINE];
+        int r;
+
+        memset(line, 'x', sizeof(line));
+        line[CONTENT_LINE - 2] = '\r';
+        line[CONTENT_LINE - 1] = '\n';
+        r = buffer_append_string(content, header);
+        while (r >= 0 && buffer_size(content) < arg_size) {
+                size_t size = MAX_OF(MIN_OF(sizeof(line), arg_size - buffer_size(content)), 2U);
+
+                r = buffer_append(content, line + sizeof(line) - size, size);
+        }
+        return r < 0 ? r : buffer_append_string(content, ".\r\n");
+}
+
+/* ── one session ──────────────────────────────────────────────────────────────────────────── */
+
+static int session_watch(Load *load, Session *session, int operation, uint32_t events) {
+        struct epoll_event event = {.events = events, .data.ptr = session};
+
+        return epoll_ctl(load->epoll_fd, operation, session->fd, &event) < 0 ? -errno : 0;
+}
+
+static int session_connect(Load *load, Session *session) {
+        struct sockaddr_in address = {
+                        .sin_family = AF_INET,
+                        .sin_port = htons((uint16_t) arg_port),
+                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+        };
+
+        *session = (Session){.fd = -1, .step = STEP_GREETING, .since = now_usec()};
+        session->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (session->fd < 0)
+                return -errno;
+        (void) setsockopt(session->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        if (connect(session->fd, (struct sockaddr *) &address, sizeof(address)) < 0 &&
+                        errno != EINPROGRESS)
+                return -errno;
+        load->n_open++;
+        return session_watch(load, session, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+static void session_close(Load *load, Session *session) {
+        session->fd = close_fd(session->fd);
+        session->step = STEP_CLOSED;
+        load->n_open--;
+}
+
+/* Commands are short and the peer has read the ones before: they always fit the socket. */
+static int say(Session *session, const char *text) {
+        ssize_t n = send(session->fd, text, strlen(text), MSG_NOSIGNAL);
+
+        if (n < 0)
+                return -errno;
+        return (size_t) n == strlen(text) ? 0 : -EMSGSIZE;
+}
+
+/* Writes what the socket takes, and waits for room when some is left. */
+static int send_content(Load *load, Session *session) {
+        const Buffer *content = &load->content;
+        size_t before = session->unsent;
+
+        while (session->unsent > 0) {
+                ssize_t n = send(session->fd,
+                                buffer_data(content) + buffer_size(content) - session->unsent,
+                                session->unsent, MSG_NOSIGNAL);
+
+                if (n < 0 && errno == EAGAIN)
+                        return before == buffer_size(content)
+                                               ? session_watch(load, session, EPOLL_CTL_MOD,
+                                                                 EPOLLIN | EPOLLOUT)
+                                               : 0;
+                if (n < 0)
+                        return -errno;
+                session->unsent -= (size_t) n;
+        }
+        session->since = now_usec();
+        return before < buffer_size(content) ? session_watch(load, session, EPOLL_CTL_MOD, EPOLLIN)
+                                             : 0;
+}
+
+static bool time_is_up(const Load *load, uint64_t now) {
+        return now >= load->deadline || (arg_messages > 0 && load->n_begun >= arg_messages);
+}
+
+/* Between two messages. */
+static int next_message(Load *load, Session *session, uint64_t now) {
+        if (time_is_up(load, now) ||
+                        (arg_per_connection > 0 && session->n_sent >= arg_per_connection)) {
+                session->step = STEP_QUIT;
+                return say(session, "QUIT\r\n");
+        }
+        load->n_begun++;
+        session->step = STEP_MAIL;
+        return say(session, arg_pipelining ? "MAIL FROM:<sender@example.com>\r\n"
+                                             "RCPT TO:<recipient@example.net>\r\n"
+                                             "DATA\r\n"
+                                           : "MAIL FROM:<sender@example.com>\r\n");
+}
+
+/* What comes after a reply that was as expected. */
+static int on_reply(Load *load, Session *session) {
+        uint64_t now = now_usec();
+
+        switch (session->step) {
+        case STEP_GREETING:
+                samples_add(&load->greetings, now - session->since);
+                session->step = STEP_EHLO;
+                return say(session, "EHLO load.example\r\n");
+        case STEP_EHLO:
+                return next_message(load, session, now);
+        case STEP_MAIL:
+                session->step = STEP_RCPT;
+                return arg_pipelining ? 0 : say(session, "RCPT TO:<recipient@example.net>\r\n");
+        case STEP_RCPT:
+                session->step = STEP_DATA;
+                return arg_pipelining ? 0 : say(session, "DATA\r\n");
+        case STEP_DATA:
+                session->step = STEP_CONTENT;
+                session->unsent = buffer_size(&load->content);
+                return send_content(load, session);
+        case STEP_CONTENT:
+                samples_add(&load->replies, now - session->since);
+                load->last = now;
+                session->n_sent++;
+                return next_message(load, session, now);
+        case STEP_QUIT:
+                session_close(load, session);
+                return time_is_up(load, now) ? 0 : session_connect(load, session);
+        case STEP_CLOSED:
+        case _STEP_MAX:
+        default:
+                return -EPROTO;
+        }
+}
+
+/* The line "250 ok" ends a reply, "250-ok" does not. */
+static int on_line(Load *load, Session *session) {
+        uint64_t code;
+
+        if (session->line_size >= 4 && session->line[3] == '-')
+                return 0;
+        if (session->line_size < 3 || parse_number(session->line, 3, 999, &code) < 0 ||
+                        (int) code != step_codes[session->step]) {
+                (void) fprintf(stderr, "smtp-load: %s was answered with %.3s\n",
+                                step_names[session->step], session->line);
+                return -EPROTO;
+        }
+        return on_reply(load, session);
+}
+
+static int on_input(Load *load, Session *session) {
+        char data[REPLY_MAX];
+        ssize_t n = recv(session->fd, data, sizeof(data), 0);
+        int r = 0;
+
+        if (n < 0)
+                return errno == EAGAIN ? 0 : -errno;
+        if (n == 0) {
+                (void) fprintf(stderr, "smtp-load: connection closed instead of a reply to %s\n",
+                                step_names[session->step]);
+                return -ECONNRESET;
+        }
+        for (ssize_t i = 0; r >= 0 && i < n; i++) {
+                if (data[i] == '\n') {
+                        r = on_line(load, session);
+                        session->line_size = 0;
+                        continue;
+                }
+                if (session->line_size < sizeof(session->line))
+                        session->line[session->line_size] = data[i];
+                session->line_size++;
+        }
+        return r;
+}
+
+/* ── all of them ──────────────────────────────────────────────────────────────────────────── */
+
+static int run(Load *load, Session *sessions) {
+        int r = 0;
+
+        load->begun = load->last = now_usec();
+        load->deadline = load->begun + arg_seconds;
+        for (unsigned i = 0; r >= 0 && i < arg_sessions; i++)
+                r = session_connect(load, &sessions[i]);
+
+        while (r >= 0 && load->n_open > 0) {
+                struct epoll_event events[256];
+                int n = epoll_wait(load->epoll_fd, events, ELEMENTSOF(events), STALL_MSEC);
+
+                if (n == 0)
+                        return -ETIMEDOUT;
+                if (n < 0 && errno != EINTR)
+                        return -errno;
+                for (int i = 0; r >= 0 && i < n; i++) {
+                        Session *session = events[i].data.ptr;
+
+                        if (events[i].events & EPOLLOUT)
+                                r = send_content(load, session);
+                        if (r >= 0 && (events[i].events & ~(uint32_t) EPOLLOUT))
+                                r = on_input(load, session);
+                }
+        }
+        return r;
+}
+
+static void print_result(Load *load) {
+        Samples *replies = &load->replies, *greetings = &load->greetings;
+        double seconds = (double) (load->last - load->begun) / USEC_PER_SEC;
+
+        qsort(replies->usec, replies->n, sizeof(uint32_t), compare_samples);
+        qsort(greetings->usec, greetings->n, sizeof(uint32_t), compare_samples);
+        (void) printf("{\"messages\": %zu, \"seconds\": %.3f, \"rate\": %.1f, "
+                      "\"reply_p50_ms\": %.3f, \"reply_p99_ms\": %.3f, "
+                      "\"connections\": %zu, \"greeting_p50_ms\": %.3f, \"greeting_p99_ms\": %.3f}\n",
+                        replies->n, seconds, seconds > 0 ? (double) replies->n / seconds : 0,
+                        percentile(replies, 50), percentile(replies, 99), greetings->n,
+                        percentile(greetings, 50), percentile(greetings, 99));
+}
+
+static void help(void) {
+        (void) printf("smtp-load --port=N [OPTION]...\n"
+                      "Hands messages to the SMTP server on 127.0.0.1 and prints what it took, as JSON.\n\n"
+                      "  --port=N            the server's port\n"
+                      "  --sessions=N        sessions side by side (default 10)\n"
+                      "  --seconds=TIME      for how long messages are begun (default 1, as 500ms)\n"
+                      "  --messages=N        stop beginning messages after this many (default 0: no limit)\n"
+                      "  --per-connection=N  messages of a connection (default 0: no limit)\n"
+                      "  --size=OCTETS       of a message's content (default 4K)\n"
+                      "  --no-pipelining     wait for the reply to every command\n");
+}
+
+static int parse_arguments(int argc, char *argv[]) {
+        static const struct option options[] = {
+                        {"port", required_argument, NULL, 'p'},
+                        {"sessions", required_argument, NULL, 's'},
+                        {"seconds", required_argument, NULL, 't'},
+                        {"messages", required_argument, NULL, 'm'},
+                        {"per-connection", required_argument, NULL, 'c'},
+                        {"size", required_argument, NULL, 'z'},
+                        {"no-pipelining", no_argument, NULL, 'n'},
+                        {"help", no_argument, NULL, 'h'},
+                        {},
+        };
+        uint64_t number = 0;
+        int c, r = 0;
+
+        while (r >= 0 && (c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+                if (c == 'h') {
+                        help();
+                        exit(EXIT_SUCCESS);
+                }
+                if (c == 't')
+                        r = parse_timespan(optarg, &arg_seconds);
+                else if (c == 'z')
+                        r = parse_octets(optarg, UINT32_MAX, &number);
+                else if (c != 'n' && c != '?')
+                        r = parse_number(optarg, strlen(optarg), SAMPLES_MAX, &number);
+                if (c == 'p')
+                        arg_port = (unsigned) number;
+                else if (c == 's')
+                        arg_sessions = (unsigned) number;
+                else if (c == 'm')
+                        arg_messages = number;
+                else if (c == 'c')
+                        arg_per_connection = (unsigned) number;
+                else if (c == 'z')
+                        arg_size = number;
+                else if (c == 'n')
+                        arg_pipelining = false;
+                else if (c == '?')
+                        r = -EINVAL;
+        }
+        if (optind != argc || arg_port == 0 || arg_port > UINT16_MAX || arg_sessions == 0 ||
+                        arg_sessions > SESSIONS_MAX)
+                r = -EINVAL;
+        return r;
+}
+
+int main(int argc, char *argv[]) {
+        _cleanup_(freep) Session *sessions = NULL;
+        Load load = {};
+        int r;
+
+        if (parse_arguments(argc, argv) < 0) {
+                help();
+                return EXIT_FAILURE;
+        }
+
+        sessions = calloc(arg_sessions, sizeof(Session));
+        load.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        r = !sessions ? -ENOMEM : load.epoll_fd < 0 ? -errno : 0;
+        if (r >= 0)
+                r = content_init(&load.content);
+        if (r >= 0)
+                r = samples_init(&load.greetings);
+        if (r >= 0)
+                r = samples_init(&load.replies);
+        if (r >= 0)
+                r = run(&load, sessions);
+        if (r < 0)
+                (void) fprintf(stderr, "smtp-load: %s\n", strerror(-r));
+        else
+                print_result(&load);
+
+        buffer_done(&load.content);
+        free(load.greetings.usec);
+        free(load.replies.usec);
+        (void) close_fd(load.epoll_fd);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
