@@ -47,6 +47,7 @@ struct Forwarder {
         NextHop *hop;          /* the open session, or one that is being opened */
         NetEndpoint *hop_endpoint; /* of the session when a message named its own, else NULL: forward_to */
         Settings *hop_settings;
+        bool hop_opening;       /* no message has been sent on it, nor can be yet */
         bool hop_ready;         /* between messages */
         unsigned hop_delivered; /* messages settled on this session */
         bool scanning, scan_wanted, in_pass;
@@ -55,6 +56,8 @@ struct Forwarder {
         uint64_t hop_retry_sec;  /* the next hop is left alone until then; 0 = it is not */
         uint64_t next_poll_usec; /* monotonic, 0 = none */
         sd_event_source *timer;
+        char **dead; /* next hops that messages of this pass named and that cannot be reached */
+        size_t n_dead;
         char *failure;       /* of the last connection or session, for status and --once */
         bool failed_once;    /* --once: a connection-level failure */
         unsigned n_settling; /* messages on their way to a worker for settling */
@@ -64,7 +67,9 @@ struct Forwarder {
 /* pass.c */
 void forward_trigger(Forwarder *forwarder, const char *trigger); /* look at the whole spool, now */
 void forward_step(Forwarder *forwarder);                         /* whatever can be done next */
-void forward_end_pass(Forwarder *forwarder, const char *why);    /* NULL: nothing more to send */
+void forward_forget_dead(Forwarder *forwarder);
+void forward_stop(Forwarder *forwarder); /* finish what is being sent, then exit */
+void forward_end_pass(Forwarder *forwarder, const char *why); /* NULL: nothing more to send */
 bool forward_is_idle(const Forwarder *forwarder);
 int forward_timer_new(Forwarder *forwarder);
 uint64_t forward_now_sec(void);
@@ -78,6 +83,12 @@ int message_begin(Forwarder *forwarder, const char *id, bool forced, SendRequest
 void message_hop_ready(Message *message);
 void message_results(Message *message);
 void message_hop_failed(Message *message);
+
+/* It is not sent now, for this reason: back to where it was. */
+void message_skip(Message *message, const char *why);
+
+/* At the end of the program. Returns NULL. */
+Message *message_free(Message *message);
 
 /* True when the session was closed between two messages (some servers count them), so that this one has
  * no answer yet and may go on a new session, once. */

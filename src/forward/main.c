@@ -192,7 +192,7 @@ static int start(Service *service, void *userdata) {
 
 static void stop(Service *service, void *userdata) {
         (void) service;
-        forward_step(userdata);
+        forward_stop(userdata);
 }
 
 static bool idle(void *userdata) {
@@ -249,12 +249,14 @@ static int report(void *userdata, sd_bus_message *reply) {
 static void forwarder_done(Forwarder *forwarder) {
         (void) workers_free(forwarder->workers);
         (void) next_hop_free(forwarder->hop);
+        (void) message_free(forwarder->message); /* when stop-timeout has cut it short */
         (void) net_endpoint_free(forwarder->hop_endpoint);
         (void) settings_unref(forwarder->hop_settings);
         (void) resolver_free(forwarder->resolver);
         (void) bus_server_free(forwarder->bus);
         sd_event_source_disable_unref(forwarder->timer);
         queue_done(&forwarder->queue);
+        forward_forget_dead(forwarder);
         (void) spool_free(forwarder->spool);
         (void) settings_unref(forwarder->settings);
         free(forwarder->trigger);

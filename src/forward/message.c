@@ -12,7 +12,6 @@
 #include "forward/forwarder.h"
 
 enum {
-        BUSY_PAUSE_SEC = 60,     /* another forwarder has it */
         TROUBLE_PAUSE_SEC = 300, /* it cannot be read now */
         BAD_ENVELOPE_PAUSE_SEC = 3600,
         REFUSALS_LOGGED_MAX = 100,
@@ -29,7 +28,7 @@ struct Message {
         Claim *claim;
         Envelope *envelope;
         int content_fd;
-        uint64_t size, modified_usec, now_sec;
+        uint64_t size, now_sec;
         int error;
         bool not_due;
         char *why;
@@ -48,7 +47,7 @@ struct Message {
         char *answer;
 };
 
-static Message *message_free(Message *message) {
+Message *message_free(Message *message) {
         if (!message)
                 return NULL;
         if (message->request)
@@ -130,6 +129,17 @@ static void put_back(Message *message, uint64_t due_sec) {
         settle(message);
 }
 
+void message_skip(Message *message, const char *why) {
+        const RetrySchedule *retry = &message->settings->retry;
+
+        log_event(LOG_DEBUG, NULL, LOG_FIELDS({"EMAILRELAY_MSGID", message->id}), "%s: %s",
+                        message->id, why);
+        message->answer = strdup(why);
+        put_back(message, retry->enabled ? forward_now_sec() + retry_schedule_pause(retry, 1) /
+                                                                               USEC_PER_SEC
+                                         : 0);
+}
+
 /* ── the log ──────────────────────────────────────────────────────────────────────────────── */
 
 static void log_outcome(
@@ -203,12 +213,6 @@ static void log_refusals(const Message *message, const Attempt *attempt) {
 
 /* ── the outcome ──────────────────────────────────────────────────────────────────────────── */
 
-static uint64_t arrived(const Message *message) {
-        uint64_t time = spool_id_time(message->id);
-
-        return time > 0 ? time : message->modified_usec / USEC_PER_SEC;
-}
-
 static const char *reply_of_delivery(const Attempt *attempt) {
         for (size_t i = 0; i < attempt->n_results; i++)
                 if (attempt->results[i].result == SMTP_RESULT_DELIVERED)
@@ -225,12 +229,14 @@ static void count(Forwarder *forwarder, OutcomeKind kind) {
 static void update_entry(const Message *message) {
         QueueEntry *entry = queue_find(&message->forwarder->queue, message->id);
 
-        if (!entry)
-                return;
-        if (message->kind == OUTCOME_DEFERRED)
+        if (entry && message->kind == OUTCOME_DEFERRED)
                 entry->due_sec = message->envelope->next_attempt_sec;
-        else
+        else if (entry)
                 entry->gone = true;
+        else if (message->kind ==
+                        OUTCOME_DEFERRED) /* it came by its name. Out of memory, the next scan finds it */
+                (void) queue_add(&message->forwarder->queue, message->id,
+                                message->envelope->next_attempt_sec);
 }
 
 /* For who waits for this message: what has been delivered even in part must not be sent again by the client. */
@@ -258,7 +264,6 @@ static void conclude(Message *message, Attempt *attempt) {
         int r;
 
         attempt->indices = message->indices;
-        attempt->arrived_sec = arrived(message);
         attempt->now_sec = message->now_sec = forward_now_sec();
         log_refusals(message, attempt);
         r = outcome_apply(message->envelope, attempt, &message->settings->retry,
@@ -288,6 +293,15 @@ static void conclude_bad(Message *message, const char *reason) {
 
         conclude(message, &attempt);
         forward_step(message->forwarder);
+}
+
+static void conclude_bad_endpoint(Message *message, const char *why) {
+        _cleanup_(freep) char *reason = NULL;
+
+        if (asprintf(&reason, "invalid forward-to-address \"%s\": %s",
+                            message->envelope->forward_to_address, why) < 0)
+                reason = NULL; /* its value is undefined now */
+        conclude_bad(message, reason ? reason : why);
 }
 
 void message_results(Message *message) {
@@ -407,7 +421,7 @@ static void prepare(Message *message) {
         if (r >= 0 && *own) {
                 r = net_endpoint_parse(own, &message->endpoint, &why);
                 if (r == -EINVAL) {
-                        conclude_bad(message, why);
+                        conclude_bad_endpoint(message, why);
                         return;
                 }
         }
@@ -421,31 +435,37 @@ static void prepare(Message *message) {
 
 /* ── claiming ─────────────────────────────────────────────────────────────────────────────── */
 
+static bool is_too_early(const Message *message, const Envelope *envelope) {
+        return !message->forced && envelope->next_attempt_sec > message->now_sec;
+}
+
 static void load_run(void *userdata) {
         Message *message = userdata;
         Spool *spool = message->forwarder->spool;
         _cleanup_(envelope_freep) Envelope *envelope = NULL;
-        int r;
 
-        r = spool_peek(spool, message->id, SPOOL_STATE_QUEUED, &envelope, NULL,
-                        &message->modified_usec, NULL);
-        if (r >= 0 && !message->forced && envelope->next_attempt_sec > message->now_sec) {
+        /* a look costs less than a claim and its release */
+        if (spool_peek(spool, message->id, SPOOL_STATE_QUEUED, &envelope, NULL, NULL, NULL) >= 0 &&
+                        is_too_early(message, envelope)) {
                 message->envelope = take(envelope);
                 message->not_due = true;
                 return;
         }
+
         message->error = spool_claim(spool, message->id, &message->claim);
         if (message->error == 0)
                 message->error = claim_load(message->claim, &message->envelope,
                                 &message->content_fd, &message->size, &message->why);
+        /* another forwarder may have tried it since we looked */
+        message->not_due = message->error == 0 && is_too_early(message, message->envelope);
+        if (message->not_due || message->error < 0)
+                message->claim = claim_free(message->claim);
 }
 
 /* Why a message cannot be had, and when to look again. */
 static void log_unreadable(const Message *message) {
         bool bad = message->error == -EBADMSG || message->error == -E2BIG;
 
-        if (message->error == -EAGAIN)
-                return; /* another forwarder has it */
         log_event(LOG_WARNING, bad ? LOG_MESSAGE_BAD_ENVELOPE : LOG_MESSAGE_SPOOL_TROUBLE,
                         LOG_FIELDS({"EMAILRELAY_MSGID", message->id},
                                         {"EMAILRELAY_SPOOL",
@@ -466,15 +486,17 @@ static void load_failed(Message *message) {
         } else if (message->error == -ENOENT) {
                 if (entry)
                         entry->gone = true;
-        } else {
+        } else if (message->error != -EAGAIN) {
+                /* a claim that another has is left to it, or it is a commit that ends with a wake */
                 log_unreadable(message);
                 if (entry)
-                        entry->due_sec = now +
-                                         (message->error == -EAGAIN ? BUSY_PAUSE_SEC
-                                                         : message->error == -EBADMSG
-                                                                         ? BAD_ENVELOPE_PAUSE_SEC
-                                                                         : TROUBLE_PAUSE_SEC);
+                        entry->due_sec = now + (message->error == -EBADMSG ? BAD_ENVELOPE_PAUSE_SEC
+                                                                           : TROUBLE_PAUSE_SEC);
         }
+        message->answer = strdup(message->error == -ENOENT   ? "there is no such message"
+                                 : message->error == -EAGAIN ? "it is being forwarded already"
+                                 : message->why              ? message->why
+                                                             : strerror(-message->error));
         forwarder->message = NULL;
         (void) message_free(message);
         forward_step(forwarder);

@@ -15,6 +15,7 @@ enum {
         IDLE_HORIZON_SEC = 30, /* due later than this: not worth staying for */
         TIMER_SLACK_USEC = 50 * 1000,
         FAILURES_COUNTED_MAX = 100,
+        DEAD_MAX = 1000, /* next hops remembered as dead */
 };
 
 uint64_t forward_now_sec(void) {
@@ -27,7 +28,7 @@ static void hop_forget(Forwarder *forwarder) {
         forwarder->hop = NULL;
         forwarder->hop_endpoint = net_endpoint_free(forwarder->hop_endpoint);
         forwarder->hop_settings = settings_unref(forwarder->hop_settings);
-        forwarder->hop_ready = false;
+        forwarder->hop_opening = forwarder->hop_ready = false;
         forwarder->hop_delivered = 0;
 }
 
@@ -45,7 +46,37 @@ static bool is_main_hop(const Forwarder *forwarder) {
         return !forwarder->hop_endpoint;
 }
 
-static void note_failure(Forwarder *forwarder, const char *why) {
+static bool is_dead(const Forwarder *forwarder, const char *text) {
+        for (size_t i = 0; i < forwarder->n_dead; i++)
+                if (strcmp(forwarder->dead[i], text) == 0)
+                        return true;
+        return false;
+}
+
+/* A message's own next hop that cannot be reached costs its time-out once a pass, not once a message. */
+static void note_dead(Forwarder *forwarder, const char *text) {
+        char **dead;
+
+        if (forwarder->n_dead >= DEAD_MAX)
+                return;
+        dead = reallocarray(forwarder->dead, forwarder->n_dead + 1, sizeof(char *));
+        if (!dead)
+                return;
+        forwarder->dead = dead;
+        dead[forwarder->n_dead] = strdup(text);
+        forwarder->n_dead += dead[forwarder->n_dead] ? 1 : 0;
+}
+
+void forward_forget_dead(Forwarder *forwarder) {
+        for (size_t i = 0; i < forwarder->n_dead; i++)
+                free(forwarder->dead[i]);
+        free(forwarder->dead);
+        forwarder->dead = NULL;
+        forwarder->n_dead = 0;
+}
+
+/* `again_soon`: messages went through this session before, so there is no need to leave the next hop alone. */
+static void note_failure(Forwarder *forwarder, const char *why, bool again_soon) {
         const RetrySchedule *retry = &forwarder->settings->retry;
         uint64_t pause;
 
@@ -53,6 +84,9 @@ static void note_failure(Forwarder *forwarder, const char *why) {
         forwarder->failure = strdup(why);
         if (!is_main_hop(forwarder))
                 return; /* one message's own next hop says nothing about the others' */
+        forwarder->failed_once = true;
+        if (again_soon)
+                return;
         if (forwarder->hop_failures < FAILURES_COUNTED_MAX)
                 forwarder->hop_failures++;
         if (retry->enabled && !forwarder->settings->once) {
@@ -60,7 +94,13 @@ static void note_failure(Forwarder *forwarder, const char *why) {
                 forwarder->hop_retry_sec =
                                 forward_now_sec() + (pause + USEC_PER_SEC - 1) / USEC_PER_SEC;
         }
-        forwarder->failed_once = true;
+}
+
+/* Closed by the peer while nothing was on it: no harm done. A message that is being claimed will find it gone. */
+static void on_idle_hop_failed(Forwarder *forwarder) {
+        (void) next_hop_free(forwarder->hop);
+        hop_forget(forwarder);
+        forward_step(forwarder);
 }
 
 static void on_hop_failed(Forwarder *forwarder) {
@@ -70,14 +110,6 @@ static void on_hop_failed(Forwarder *forwarder) {
         unsigned code;
 
         why = strdup(next_hop_failure(forwarder->hop, &code, &connected, &permanent));
-        if (!forwarder->message) {
-                /* closed by the peer while nothing was on it: no harm done */
-                (void) next_hop_free(forwarder->hop);
-                hop_forget(forwarder);
-                forward_step(forwarder);
-                return;
-        }
-
         if (between && message_begin_again(forwarder->message)) {
                 log_debug("%s: %s: connecting again", next_hop_peer(forwarder->hop),
                                 why ? why : "out of memory");
@@ -90,8 +122,9 @@ static void on_hop_failed(Forwarder *forwarder) {
                         LOG_FIELDS({"EMAILRELAY_NEXT_HOP", next_hop_peer(forwarder->hop)}),
                         "forwarding failure: %s: %s", next_hop_peer(forwarder->hop),
                         why ? why : "out of memory");
-        if (!between)
-                note_failure(forwarder, why ? why : "out of memory");
+        note_failure(forwarder, why ? why : "out of memory", between);
+        if (!main_hop && !connected)
+                note_dead(forwarder, forwarder->hop_endpoint->text);
         message_hop_failed(forwarder->message);
         (void) next_hop_free(forwarder->hop);
         hop_forget(forwarder);
@@ -106,6 +139,7 @@ static void on_hop_event(NextHop *hop, NextHopEvent event, void *userdata) {
         (void) hop;
         switch (event) {
         case NEXT_HOP_READY:
+                forwarder->hop_opening = false;
                 if (is_main_hop(forwarder)) {
                         forwarder->hop_failures = 0;
                         forwarder->hop_retry_sec = 0;
@@ -120,7 +154,10 @@ static void on_hop_event(NextHop *hop, NextHopEvent event, void *userdata) {
                 return;
         case NEXT_HOP_FAILED:
         default:
-                on_hop_failed(forwarder);
+                if (forwarder->hop_ready)
+                        on_idle_hop_failed(forwarder);
+                else
+                        on_hop_failed(forwarder);
         }
 }
 
@@ -139,6 +176,7 @@ static int hop_open(Forwarder *forwarder, const NetEndpoint *own) {
                         return r;
                 log_debug("forwarding: new connection for [%s]", own->text);
         }
+        forwarder->hop_opening = true;
         return next_hop_new(service_event(forwarder->service), forwarder->resolver,
                         own ? forwarder->hop_endpoint : forwarder->hop_settings->forward_to,
                         &forwarder->hop_settings->hop, on_hop_event, forwarder, &forwarder->hop);
@@ -148,6 +186,16 @@ void hop_for_message(Forwarder *forwarder) {
         const NetEndpoint *own = message_endpoint(forwarder->message);
         int r;
 
+        if (own && is_dead(forwarder, own->text)) {
+                message_skip(forwarder->message, "skipping message with unconnectable address");
+                forward_step(forwarder);
+                return;
+        }
+        if (!own && !forwarder->settings->forward_to) { /* taken away by a reload */
+                message_skip(forwarder->message, "forward-to is not set");
+                forward_step(forwarder);
+                return;
+        }
         if (forwarder->hop &&
                         (!forwarder->hop_ready || forwarder->hop_settings != forwarder->settings ||
                                         !same_endpoint(own, forwarder->hop_endpoint)))
@@ -219,6 +267,7 @@ static void scan_done(void *userdata) {
                 forward_end_pass(forwarder, "cannot list the spool");
         } else
                 forwarder->in_pass = true;
+        forward_forget_dead(forwarder);
         forward_step(forwarder);
 }
 
@@ -250,10 +299,10 @@ static uint64_t next_in_sec(const Forwarder *forwarder) {
 
         if (!forwarder->settings->forward_to)
                 return UINT64_MAX;
-        if (due == 0 || (n_new > 0 && hop > 0))
-                due = n_new > 0 ? hop : 0; /* new ones wait for nothing but the next hop */
-        if (due > 0 && due < hop)
-                due = hop;
+        if (due > 0)
+                due = MAX_OF(due, hop);
+        if (hop > 0 && (n_new > 0 || forwarder->scan_wanted) && (due == 0 || hop < due))
+                due = hop; /* new ones wait for nothing but the next hop */
         if (due > 0)
                 in = due > now ? due - now : 0;
         if (forwarder->next_poll_usec > 0) {
@@ -329,7 +378,26 @@ static bool hop_may_be_tried(const Forwarder *forwarder) {
         return forwarder->settings->once || forward_now_sec() >= forwarder->hop_retry_sec;
 }
 
+static void answer_requests(Forwarder *forwarder, const char *why) {
+        while (forwarder->requests) {
+                SendRequest *request = forwarder->requests;
+
+                forwarder->requests = request->next;
+                send_request_answer(request, 0, why);
+        }
+}
+
+/* What is being sent is sent to its end; what still waits for its connection is not. */
+void forward_stop(Forwarder *forwarder) {
+        if (forwarder->message && forwarder->hop_opening) {
+                hop_close(forwarder);
+                message_skip(forwarder->message, "stopping");
+        }
+        forward_step(forwarder);
+}
+
 static void finish_stop(Forwarder *forwarder) {
+        answer_requests(forwarder, "the forwarder is stopping");
         hop_close(forwarder);
         if (forwarder->n_settling == 0 && !forwarder->scanning)
                 service_exit(forwarder->service, EXIT_SUCCESS);
@@ -385,18 +453,21 @@ void forward_step(Forwarder *forwarder) {
         }
         if (!forwarder->settings->forward_to) {
                 forwarder->scan_wanted = false;
+                answer_requests(forwarder, "forward-to is not set");
+                hop_close(forwarder);
                 return;
         }
 
         r = begin_next(forwarder);
+        if (r == 0 && forwarder->in_pass && forwarder->scan_wanted) {
+                forwarder->in_pass = false; /* what came in meanwhile, on the same connection */
+                r = begin_next(forwarder);
+        }
         if (r > 0)
                 return;
         if (r < 0)
                 log_error("forwarding: %s", strerror(-r));
         forward_end_pass(forwarder, r < 0 ? strerror(-r) : NULL);
-        if (r == 0 && forwarder->scan_wanted && hop_may_be_tried(forwarder) &&
-                        scan_start(forwarder) >= 0)
-                return; /* what came in meanwhile */
         set_timer(forwarder);
         service_status_changed(forwarder->service);
 }

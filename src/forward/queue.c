@@ -59,6 +59,42 @@ int queue_merge(Queue *queue, char **ids, size_t n_ids) {
         return 0;
 }
 
+/* Where the id stands, or would stand. */
+static size_t queue_place(const Queue *queue, const char *id) {
+        size_t low = 0, high = queue->n;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (spool_id_compare(queue->entries[middle].id, id) < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+int queue_add(Queue *queue, const char *id, uint64_t due_sec) {
+        size_t place = queue_place(queue, id);
+        QueueEntry *entries;
+        char *copy;
+
+        copy = strdup(id);
+        if (!copy)
+                return -ENOMEM;
+        entries = reallocarray(queue->entries, queue->n + 1, sizeof(QueueEntry));
+        if (!entries) {
+                free(copy);
+                return -ENOMEM;
+        }
+        memmove(entries + place + 1, entries + place, (queue->n - place) * sizeof(QueueEntry));
+        entries[place] = (QueueEntry){.id = copy, .due_sec = due_sec};
+        queue->entries = entries;
+        queue->n++;
+        queue->cursor += queue->cursor > place; /* the pass goes on where it was */
+        return 0;
+}
+
 QueueEntry *queue_next(Queue *queue, uint64_t now_sec, bool all) {
         while (queue->cursor < queue->n) {
                 QueueEntry *entry = &queue->entries[queue->cursor++];
@@ -70,20 +106,11 @@ QueueEntry *queue_next(Queue *queue, uint64_t now_sec, bool all) {
 }
 
 QueueEntry *queue_find(Queue *queue, const char *id) {
-        size_t low = 0, high = queue->n;
+        size_t place = queue_place(queue, id);
 
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-                int order = spool_id_compare(queue->entries[middle].id, id);
-
-                if (order == 0)
-                        return &queue->entries[middle];
-                if (order < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return NULL;
+        if (place == queue->n || strcmp(queue->entries[place].id, id) != 0)
+                return NULL;
+        return &queue->entries[place];
 }
 
 uint64_t queue_next_due(const Queue *queue, size_t *ret_n_waiting, size_t *ret_n_new) {

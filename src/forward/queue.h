@@ -25,6 +25,9 @@ void queue_done(Queue *queue);
  * scan does not have is dropped; the pass begins anew. 0 or -ENOMEM. */
 int queue_merge(Queue *queue, char **ids, size_t n_ids);
 
+/* Adds one that no scan has seen; it must not be there. 0 or -ENOMEM. */
+int queue_add(Queue *queue, const char *id, uint64_t due_sec);
+
 /* The next entry of this pass that is due (at any time when `all`), or NULL at its end. The caller sets due_sec or gone. */
 QueueEntry *queue_next(Queue *queue, uint64_t now_sec, bool all);
 

@@ -16,7 +16,7 @@ static bool is_remote(const EnvelopeRecipient *recipient) {
 }
 
 int outcome_pending(Envelope *envelope, size_t **ret_indices, size_t *ret_n) {
-        bool again = envelope_n_pending(envelope) == 0;
+        bool again = envelope->attempts == 0 || envelope_n_pending(envelope) == 0;
         size_t *indices, n = 0;
 
         indices = calloc(envelope->n_recipients + 1, sizeof(size_t));
@@ -75,38 +75,57 @@ static int record_results(Envelope *envelope, const Attempt *attempt, size_t *re
         return 0;
 }
 
-/* The answer that stands for the message: the first refusal, else the first deferral, else the broken session. */
+/* The answer that stands for the message: the first refusal, else the first deferral, else the broken session, else
+ * a refusal of an earlier attempt. */
 typedef struct Verdict {
         const char *text;
         unsigned code;
         bool refused;  /* somebody was refused for good */
         bool deferred; /* somebody may be tried again */
+        bool partly;   /* others were accepted */
+        bool session;  /* the code is not about this message */
 } Verdict;
 
-static Verdict judge(const Attempt *attempt) {
-        Verdict verdict = {};
-
+static void judge_results(const Attempt *attempt, Verdict *verdict) {
         for (size_t i = 0; i < attempt->n_results; i++) {
                 const SmtpRecipientResult *result = &attempt->results[i];
                 bool refused = result->result == SMTP_RESULT_REFUSED;
 
+                verdict->partly |= result->result == SMTP_RESULT_DELIVERED ||
+                                   result->result == SMTP_RESULT_HELD;
                 if (result->result == SMTP_RESULT_DELIVERED)
                         continue;
                 if (!refused)
-                        verdict.deferred = true;
+                        verdict->deferred = true;
                 if (result->result != SMTP_RESULT_DEFERRED && !refused)
                         continue;
-                if (!verdict.text || (refused && !verdict.refused)) {
-                        verdict.text = result->text;
-                        verdict.code = result->code;
+                if (!verdict->text || (refused && !verdict->refused)) {
+                        verdict->text = result->text;
+                        verdict->code = result->code;
                 }
-                verdict.refused |= refused;
+                verdict->refused |= refused;
         }
         if (attempt->n_results == 0)
-                verdict.deferred = true;
+                verdict->deferred = true;
+}
+
+static Verdict judge(const Envelope *envelope, const Attempt *attempt) {
+        Verdict verdict = {};
+
+        judge_results(attempt, &verdict);
         if (!verdict.text && attempt->failure) {
                 verdict.text = attempt->failure;
                 verdict.code = attempt->failure_code;
+                verdict.session = true;
+                verdict.partly = false;
+        }
+        for (size_t i = 0; !verdict.text && i < envelope->n_recipients; i++) {
+                const EnvelopeRecipient *recipient = &envelope->recipients[i];
+
+                if (is_remote(recipient) && recipient->status == RECIPIENT_REFUSED) {
+                        verdict.text = recipient->reply;
+                        verdict.code = recipient->code;
+                }
         }
         if (!verdict.text)
                 verdict.text = "no answer";
@@ -135,13 +154,10 @@ static int record_attempt(Envelope *envelope, const Attempt *attempt, const Verd
 
 /* ── deciding ─────────────────────────────────────────────────────────────────────────────── */
 
-/* Since when this message has been tried. One that was put back after it had failed begins anew. */
+/* Since when this message has been tried. Not since it came in: what lay in the spool while no forwarder ran, or
+ * was put back after it had failed, must not be given up at the first "try again later". */
 static uint64_t tried_since(const Envelope *envelope, const Attempt *attempt) {
-        if (envelope->first_attempt_sec > 0)
-                return envelope->first_attempt_sec;
-        if (envelope_reason(envelope, NULL) || attempt->arrived_sec == 0)
-                return attempt->now_sec;
-        return attempt->arrived_sec;
+        return envelope->first_attempt_sec > 0 ? envelope->first_attempt_sec : attempt->now_sec;
 }
 
 static int defer(Envelope *envelope, const Attempt *attempt, const RetrySchedule *schedule) {
@@ -161,10 +177,13 @@ static int fail(Envelope *envelope, const Verdict *verdict, bool expired) {
 
         if (expired)
                 r = buffer_printf(&reason, "given up after %u attempts: ", envelope->attempts + 1);
+        if (r >= 0 && verdict->partly)
+                r = buffer_append_string(&reason, "one or more recipients rejected: ");
         if (r >= 0)
                 r = buffer_append(&reason, verdict->text, strlen(verdict->text) + 1);
         if (r >= 0)
-                r = envelope_add_reason(envelope, buffer_data(&reason), verdict->code);
+                r = envelope_add_reason(envelope, buffer_data(&reason),
+                                verdict->session ? 0 : verdict->code);
         buffer_done(&reason);
         envelope->attempts = 0;
         envelope->first_attempt_sec = envelope->next_attempt_sec = 0;
@@ -173,7 +192,7 @@ static int fail(Envelope *envelope, const Verdict *verdict, bool expired) {
 
 int outcome_apply(Envelope *envelope, const Attempt *attempt, const RetrySchedule *schedule,
                 bool to_some, size_t *ret_n_delivered, OutcomeKind *ret) {
-        Verdict verdict = judge(attempt);
+        Verdict verdict;
         size_t n_delivered = 0, n_remote = 0;
         bool expired, again;
         int r;
@@ -191,6 +210,7 @@ int outcome_apply(Envelope *envelope, const Attempt *attempt, const RetrySchedul
                 return 0;
         }
 
+        verdict = judge(envelope, attempt);
         r = record_attempt(envelope, attempt, &verdict);
         if (r < 0)
                 return r;

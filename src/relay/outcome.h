@@ -27,13 +27,12 @@ typedef struct Attempt {
         const char *failure;    /* why the session or connection broke, NULL when it did not */
         unsigned failure_code;  /* SMTP code of it, 0 = none */
         bool failure_permanent; /* no use to try again, whatever the schedule */
-        uint64_t arrived_sec;   /* when the message came in (0 = unknown) */
         uint64_t now_sec;
 } Attempt;
 
-/* Recipients to be tried: indices of the remote ones that are not refused; when all that remain are refused (a
- * failed message that somebody put back), all remote ones, their state forgotten. The array is the caller's to free. n is 0 when there is no
- * remote recipient. 0 or -ENOMEM. */
+/* Recipients to be tried: indices of the remote ones. Those that were refused in an earlier attempt of a schedule that is under way
+ * are left out; a new message, and a failed one that somebody put back, is tried for all of them, their state
+ * forgotten. The array is the caller's to free. n is 0 when there is no remote recipient. 0 or -ENOMEM. */
 int outcome_pending(Envelope *envelope, size_t **ret_indices, size_t *ret_n);
 
 /* Applies an attempt to the envelope: delivered recipients are removed, replies recorded per recipient, attempts

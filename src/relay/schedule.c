@@ -25,7 +25,9 @@ static int next_span(const char **text, uint64_t *ret_usec) {
                 return -EINVAL;
         memcpy(span, *text, n);
         span[n] = 0;
-        *text += n + ((*text)[n] == ',');
+        *text += n;
+        if (**text == ',' && *++*text == 0)
+                return -EINVAL; /* nothing behind the comma */
         if (parse_timespan(span, ret_usec) < 0 || *ret_usec == 0)
                 return -EINVAL;
         return 0;
