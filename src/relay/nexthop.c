@@ -33,6 +33,8 @@ struct NextHop {
         int content_fd;
         uint64_t content_size, content_offset;
         bool quitting, connected;
+        uint64_t n_replies;    /* that the deadline has seen */
+        sd_event_source *more; /* more content, when the socket took all there was */
         char peer[NET_ADDRESS_TEXT_MAX];
         char helo[NET_ADDRESS_TEXT_MAX + 8];
         char *failure;
@@ -109,6 +111,7 @@ static int read_piece(NextHop *hop) {
                         hop->client, piece, (size_t) n, hop->content_offset == hop->content_size);
 }
 
+/* 1 when there was something, 0, or -ENOMEM. */
 static int move_output(NextHop *hop) {
         Buffer *commands = smtp_client_output(hop->client);
         int r;
@@ -117,13 +120,13 @@ static int move_output(NextHop *hop) {
                 return 0;
         r = buffer_append(connection_output(hop->connection), buffer_data(commands),
                         buffer_size(commands));
-        if (r >= 0)
-                buffer_consume(commands, buffer_size(commands));
-        return r;
+        if (r < 0)
+                return r;
+        buffer_consume(commands, buffer_size(commands));
+        return 1;
 }
 
-/* Lets the engine go on until it wants input, or there is enough to send. Returns the event to be told, or
- * _SMTP_CLIENT_EVENT_MAX for none, or negative errno. */
+/* Lets the engine go on until it wants input, or there is enough to send (CONTENT). Returns the event or negative errno. */
 static int advance(NextHop *hop) {
         Buffer *input = connection_input(hop->connection);
 
@@ -137,17 +140,19 @@ static int advance(NextHop *hop) {
                 if (r < 0)
                         return r;
                 buffer_consume(input, used);
-                if (used > 0)
+                if (smtp_client_n_replies(hop->client) != hop->n_replies) {
+                        hop->n_replies = smtp_client_n_replies(hop->client);
                         restart_timeout(hop);
+                }
                 r = move_output(hop);
                 if (r < 0)
                         return r;
-                if (event == SMTP_CLIENT_WANT_INPUT)
-                        return _SMTP_CLIENT_EVENT_MAX;
+                if (event == SMTP_CLIENT_WANT_INPUT && r > 0)
+                        continue; /* there is room for content again */
                 if (event != SMTP_CLIENT_CONTENT)
                         return (int) event;
                 if (buffer_size(connection_output(hop->connection)) >= OUTPUT_MAX)
-                        return _SMTP_CLIENT_EVENT_MAX; /* goes on when it has been sent */
+                        return (int) event; /* goes on when it has been sent */
                 r = read_piece(hop);
                 if (r < 0)
                         return r;
@@ -180,11 +185,23 @@ static void next_hop_step(NextHop *hop) {
                 return;
         }
         r = connection_flush(hop->connection);
+        if (r > 0 && event == SMTP_CLIENT_CONTENT) /* nothing will tell that it has been sent */
+                r = sd_event_source_set_enabled(hop->more, SD_EVENT_ONESHOT);
         if (r < 0 && event != SMTP_CLIENT_FAILED) {
                 disconnected(hop, "peer disconnected");
                 return;
         }
         tell(hop, event);
+}
+
+/* In a turn of the loop of its own, so that a long message and a fast peer do not keep the others waiting. */
+static int on_more(sd_event_source *source, void *userdata) {
+        NextHop *hop = userdata;
+
+        (void) source;
+        restart_timeout(hop);
+        next_hop_step(hop);
+        return 0;
 }
 
 static void on_connection_event(
@@ -260,6 +277,10 @@ static void on_connected(
         choose_helo(hop, fd, &config);
         r = smtp_client_new(&config, hop->peer, &hop->client);
         if (r >= 0)
+                r = sd_event_add_defer(hop->event, &hop->more, on_more, hop);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(hop->more, SD_EVENT_OFF);
+        if (r >= 0)
                 r = connection_new(hop->event, fd, on_connection_event, hop, &hop->connection);
         if (r < 0) {
                 (void) close(fd);
@@ -303,6 +324,7 @@ NextHop *next_hop_free(NextHop *hop) {
         if (!hop)
                 return NULL;
         (void) connector_free(hop->connector);
+        sd_event_source_disable_unref(hop->more);
         (void) connection_free(hop->connection);
         (void) smtp_client_free(hop->client);
         sd_event_unref(hop->event);

@@ -60,6 +60,7 @@ struct SmtpClient {
         SmtpReply reply;
         Buffer output;
         uint64_t n_written; /* octets ever put into the output */
+        uint64_t n_replies; /* whole ones, ever read */
 
         SmtpExpectedReply *expected; /* in order; the first is at expected_first */
         size_t expected_first, expected_end, expected_allocated;

@@ -350,6 +350,7 @@ static int read_reply(SmtpClient *client, const char *data, size_t size, size_t 
                 return 1;
         }
         if (r > 0) {
+                client->n_replies++;
                 r = on_reply(client, client->reply.code);
                 if (r < 0)
                         return r;
@@ -423,6 +424,10 @@ bool smtp_client_in_doubt(const SmtpClient *client) {
         if (client->step == SMTP_CLIENT_STEP_FAILED)
                 return client->failure_in_doubt;
         return client->end_at > 0 && smtp_client_n_sent(client) >= client->end_at;
+}
+
+uint64_t smtp_client_n_replies(const SmtpClient *client) {
+        return client->n_replies;
 }
 
 bool smtp_client_awaits_greeting(const SmtpClient *client) {

@@ -99,6 +99,9 @@ const SmtpRecipientResult *smtp_client_results(const SmtpClient *client, size_t 
 /* True once the content's end has been sent and the final reply is not there: a break now may duplicate. */
 bool smtp_client_in_doubt(const SmtpClient *client);
 
+/* Whole replies read so far. A reply of many lines counts when its last line is there: for the time a peer may take. */
+uint64_t smtp_client_n_replies(const SmtpClient *client);
+
 /* True while the greeting is awaited (prompt-timeout), false later (response-timeout). */
 bool smtp_client_awaits_greeting(const SmtpClient *client);
 

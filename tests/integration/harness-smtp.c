@@ -234,6 +234,7 @@ typedef struct HopSession {
         int fd;
         Buffer input;
         HopMessage *message;
+        Buffer chunks; /* of BDAT, until the last */
 } HopSession;
 
 static void hop_message_free(HopMessage *message) {
@@ -327,8 +328,53 @@ static void keep_message(HopSession *session) {
         (void) pthread_mutex_unlock(&hop->mutex);
 }
 
+/* Reads the octets of one BDAT; with the last one the message has its content. */
+static bool session_chunk(HopSession *session, const char *line, bool *ret_last) {
+        unsigned long size;
+
+        if (sscanf(line, "%*s %lu", &size) != 1)
+                return false;
+        *ret_last = strstr(line, " LAST");
+        while (buffer_size(&session->input) < size)
+                if (!session_read(session))
+                        return false;
+        if (buffer_append(&session->chunks, buffer_data(&session->input), size) < 0)
+                return false;
+        buffer_consume(&session->input, size);
+        if (*ret_last && session->message) {
+                session->message->size = buffer_size(&session->chunks);
+                free(session->message->content);
+                session->message->content = buffer_take_string(&session->chunks);
+        }
+        if (*ret_last)
+                buffer_done(&session->chunks);
+        return true;
+}
+
 static bool begins(const char *line, const char *verb) {
         return strncasecmp(line, verb, strlen(verb)) == 0;
+}
+
+/* True when the test is over. */
+static bool session_pause(const HopSession *session, int msec) {
+        struct pollfd stopped = {session->hop->stop_fds[0], POLLIN, 0};
+
+        return poll(&stopped, 1, msec) != 0;
+}
+
+/* The answers that are none; each ends with the connection. */
+static bool session_misbehave(const HopSession *session, const char *reply) {
+        if (strcmp(reply, HOP_SILENT) == 0)
+                (void) session_pause(session, -1);
+        else if (strcmp(reply, HOP_ENDLESS) == 0)
+                while (send_line(session->fd, "250-more") && !session_pause(session, 0))
+                        ;
+        else if (reply[0] == HOP_DRIP[0])
+                for (const char *p = reply + 1; *p; p++)
+                        if (send(session->fd, p, 1, MSG_NOSIGNAL) != 1 ||
+                                        session_pause(session, 100))
+                                break;
+        return false;
 }
 
 /* Answers; false when the session is over. ret_positive: with a 2xx or 3xx. */
@@ -338,13 +384,12 @@ static bool session_answer(
                                                 : NULL;
 
         reply = reply ? reply : usual;
-        if (strcmp(reply, HOP_CLOSE) == 0)
-                return false;
-        if (strcmp(reply, HOP_SILENT) == 0) {
-                struct pollfd stopped = {session->hop->stop_fds[0], POLLIN, 0};
-
-                (void) poll(&stopped, 1, -1);
-                return false;
+        *ret_positive = false;
+        if (reply[0] == HOP_CLOSE[0] || reply[0] == HOP_DRIP[0])
+                return session_misbehave(session, reply);
+        if (reply[0] == HOP_RAW[0]) {
+                *ret_positive = !reply[1] || reply[1] == '2' || reply[1] == '3';
+                return send(session->fd, reply + 1, strlen(reply + 1), MSG_NOSIGNAL) >= 0;
         }
         *ret_positive = reply[0] == '2' || reply[0] == '3';
         return send_line(session->fd, reply);
@@ -363,8 +408,10 @@ static const char *usual_answer(const HopSession *session, const char *line) {
 }
 
 static bool session_command(HopSession *session, const char *line) {
-        bool positive = false;
+        bool positive = false, last = false;
 
+        if (begins(line, "BDAT") && !session_chunk(session, line, &last))
+                return false;
         if (!session_answer(session, line, usual_answer(session, line), &positive))
                 return false;
         if (begins(line, "QUIT"))
@@ -385,7 +432,8 @@ static bool session_command(HopSession *session, const char *line) {
                         return false;
                 if (positive)
                         keep_message(session);
-        }
+        } else if (last && session->message)
+                keep_message(session);
         return true;
 }
 
@@ -402,6 +450,7 @@ static void *session_thread(void *userdata) {
                 }
         (void) close(session->fd);
         buffer_done(&session->input);
+        buffer_done(&session->chunks);
         hop_message_free(session->message);
         free(session);
         return NULL;
@@ -435,29 +484,37 @@ static void *hop_thread(void *userdata) {
         }
 }
 
-Hop *hop_start(unsigned port, HopReply reply, void *userdata) {
-        struct sockaddr_in address = {
-                        .sin_family = AF_INET,
-                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-        };
+Hop *hop_start_on(int listen_fd, HopReply reply, void *userdata) {
         Hop *hop = calloc(1, sizeof(Hop));
 
         cr_assert(hop);
-        hop->port = port > 0 ? port : free_port();
-        address.sin_port = htons((uint16_t) hop->port);
+        hop->listen_fd = listen_fd;
         hop->reply = reply;
         hop->userdata = userdata;
         hop->messages = calloc(HOP_MESSAGES_MAX, sizeof(HopMessage *));
         cr_assert(hop->messages);
         (void) pthread_mutex_init(&hop->mutex, NULL);
         cr_assert(pipe2(hop->stop_fds, O_CLOEXEC) >= 0);
-        hop->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        cr_assert(hop->listen_fd >= 0);
-        cr_assert(setsockopt(hop->listen_fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) >=
-                        0);
-        cr_assert(bind(hop->listen_fd, (struct sockaddr *) &address, sizeof(address)) >= 0);
-        cr_assert(listen(hop->listen_fd, 128) >= 0);
         cr_assert(pthread_create(&hop->thread, NULL, hop_thread, hop) == 0);
+        return hop;
+}
+
+Hop *hop_start(unsigned port, HopReply reply, void *userdata) {
+        struct sockaddr_in address = {
+                        .sin_family = AF_INET,
+                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+        };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        Hop *hop;
+
+        cr_assert(fd >= 0);
+        port = port > 0 ? port : free_port();
+        address.sin_port = htons((uint16_t) port);
+        cr_assert(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) >= 0);
+        cr_assert(bind(fd, (struct sockaddr *) &address, sizeof(address)) >= 0);
+        cr_assert(listen(fd, 128) >= 0);
+        hop = hop_start_on(fd, reply, userdata);
+        hop->port = port;
         return hop;
 }
 

@@ -131,6 +131,11 @@ typedef struct HopMessage {
 
 #define HOP_SILENT "\001silent" /* say nothing and read no further until the test ends */
 #define HOP_CLOSE  "\001close"  /* close the connection */
+#define HOP_ENDLESS                                                                                \
+        "\001endless" /* lines of a reply that has no last one, as fast as they are taken */
+#define HOP_RAW                                                                                    \
+        "\002" /* what follows is sent as it is, without CR LF; it counts as positive when it is empty or begins with 2 or 3 */
+#define HOP_DRIP "\003" /* what follows is sent an octet every 0.1 s */
 
 /* Called for each event with the command line, or "" for a new connection, "." for the end of data: returns the reply without the last
  * CR LF (several lines have CR LF between them), HOP_SILENT, HOP_CLOSE, or NULL for the usual answer. Runs on the hop's thread. */
@@ -138,6 +143,9 @@ typedef const char *(*HopReply)(const char *line, void *userdata);
 
 /* Listens on 127.0.0.1, on a free port (0) or the one given. `reply` NULL: accept everything. */
 Hop *hop_start(unsigned port, HopReply reply, void *userdata);
+
+/* The same on a listening socket of the caller's making, of any family, which is taken over. */
+Hop *hop_start_on(int listen_fd, HopReply reply, void *userdata);
 void hop_stop(Hop *hop);
 
 unsigned hop_port(const Hop *hop);
