@@ -124,7 +124,7 @@ const OptionRow option_table[_OPTION_MAX] = {
                         "refused senders, recipients and messages (other 5xx) after which a session is closed"),
         [OPTION_MAX_RECEIVED] = NUMBER("max-received", 0, C | S, LIMITS, "100", 1, 10000,
                         "Received lines in a message before it counts as looping"),
-        [OPTION_COMMIT_THREADS] = NUMBER("commit-threads", 0, C | S | F, LIMITS, "3", 1, 256,
+        [OPTION_COMMIT_THREADS] = NUMBER("commit-threads", 0, C | S | F, LIMITS, "16", 1, 256,
                         "threads that write messages to stable storage side by side"),
         [OPTION_IDLE_EXIT] = TIME("idle-exit", 0, S | F, PROCESS, "60", SECONDS(30), FOREVER,
                         "a program started on demand exits after this time without work"),
