@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -27,6 +28,8 @@ static int connect_to(const struct sockaddr *address, socklen_t size) {
         struct timeval limit = {.tv_sec = HARNESS_DEADLINE_SECONDS};
         _cleanup_(closep) int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+        /* several small sends in a row must not wait for the other side's delayed acknowledgement; refused by unix sockets */
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
                         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ||
                         connect(fd, address, size) < 0)
@@ -235,6 +238,7 @@ typedef struct HopSession {
         Buffer input;
         HopMessage *message;
         Buffer chunks; /* of BDAT, until the last */
+        bool over;     /* HOP_LAST was said */
 } HopSession;
 
 static void hop_message_free(HopMessage *message) {
@@ -387,6 +391,10 @@ static bool session_answer(
         *ret_positive = false;
         if (reply[0] == HOP_CLOSE[0] || reply[0] == HOP_DRIP[0])
                 return session_misbehave(session, reply);
+        if (reply[0] == HOP_LAST[0]) {
+                session->over = true;
+                reply++;
+        }
         if (reply[0] == HOP_RAW[0]) {
                 *ret_positive = !reply[1] || reply[1] == '2' || reply[1] == '3';
                 return send(session->fd, reply + 1, strlen(reply + 1), MSG_NOSIGNAL) >= 0;
@@ -445,7 +453,7 @@ static void *session_thread(void *userdata) {
                 for (;;) {
                         _cleanup_(freep) char *line = session_line(session);
 
-                        if (!line || !session_command(session, line))
+                        if (!line || !session_command(session, line) || session->over)
                                 break;
                 }
         (void) close(session->fd);
@@ -471,6 +479,7 @@ static void *hop_thread(void *userdata) {
                 fd = fds[0].revents ? accept4(hop->listen_fd, NULL, NULL, SOCK_CLOEXEC) : -1;
                 if (fd < 0)
                         continue;
+                (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
                 session = calloc(1, sizeof(HopSession));
                 if (!session)
                         abort();

@@ -107,35 +107,50 @@ static char *beside_us(const char *name) {
         return harness_text("%s/%s", path, name);
 }
 
-static void add_sanitizer_option(const char *option) {
-        const char *before = getenv("ASAN_OPTIONS");
-        _cleanup_(freep) char *options =
-                        harness_text("%s%s%s", before ? before : "", before ? ":" : "", option);
-
-        (void) setenv("ASAN_OPTIONS", options, 1);
-}
-
-void preload_faults(const char *directory, const char *rules) {
+/* All of it is set before the fork: a child of a test with threads must not take memory. */
+void faults_begin(const char *directory, const char *rules) {
         _cleanup_(freep) char *preload = beside_us("fault-preload.so");
 
-        add_sanitizer_option(
-                        "verify_asan_link_order=0"); /* our library comes before the sanitizer's */
         (void) setenv("LD_PRELOAD", preload, 1);
         (void) setenv("EMAILRELAY_FAULT_DIR", directory, 1);
         (void) setenv("EMAILRELAY_FAULT", rules, 1);
 }
 
-static void prepare_child(void *userdata) {
-        const TestSmtpd *smtpd = userdata;
-        const TestSmtpdSetup *setup = smtpd->setup;
+void faults_end(void) {
+        (void) unsetenv("LD_PRELOAD");
+        (void) unsetenv("EMAILRELAY_FAULT_DIR");
+        (void) unsetenv("EMAILRELAY_FAULT");
+}
 
-        add_sanitizer_option("quarantine_size_mb=1"); /* or memory that was freed would count */
+static void begin_environment(const TestSmtpd *smtpd) {
+        const TestSmtpdSetup *setup = smtpd->setup;
+        /* Memory that was freed must not count, and fault-preload.so comes before the sanitizer's library. */
+        static const char options[] = "quarantine_size_mb=1:verify_asan_link_order=0";
+        const char *before = getenv("ASAN_OPTIONS");
+
+        if (!before || !strstr(before, options)) {
+                _cleanup_(freep) char *both = harness_text(
+                                "%s%s%s", before ? before : "", before ? ":" : "", options);
+
+                (void) setenv("ASAN_OPTIONS", both, 1);
+        }
         if (setup->faults)
-                preload_faults(smtpd->spool, setup->faults);
+                faults_begin(smtpd->spool, setup->faults);
         if (setup->notify)
                 (void) setenv("NOTIFY_SOCKET", setup->notify, 1);
         if (setup->watchdog)
                 (void) setenv("WATCHDOG_USEC", setup->watchdog, 1);
+}
+
+static void end_environment(void) {
+        faults_end();
+        (void) unsetenv("NOTIFY_SOCKET");
+        (void) unsetenv("WATCHDOG_USEC");
+}
+
+static void limit_files(void *userdata) {
+        const TestSmtpdSetup *setup = userdata;
+
         if (setup->n_files > 0)
                 (void) setrlimit(RLIMIT_NOFILE, &(struct rlimit){setup->n_files, setup->n_files});
 }
@@ -149,12 +164,14 @@ void smtpd_launch(TestSmtpd *smtpd) {
                         .directory = smtpd->directory,
                         .inherited = smtpd->fds,
                         .n_inherited = ELEMENTSOF(smtpd->fds),
-                        .prepare = prepare_child,
-                        .userdata = smtpd,
+                        .prepare = limit_files,
+                        .userdata = (void *) smtpd->setup,
         };
 
         process_done(&smtpd->process);
+        begin_environment(smtpd);
         process_start(&smtpd->process, &setup, (const char *[]){program, config, interface, NULL});
+        end_environment();
 }
 
 void smtpd_start(TestSmtpd *smtpd, const TestSmtpdSetup *setup) {

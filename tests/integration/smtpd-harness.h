@@ -63,8 +63,10 @@ size_t smtpd_n_queued(const TestSmtpd *smtpd);
 /* A line of /proc/PID/status in KiB: "VmHWM:", "VmRSS:". */
 size_t smtpd_memory(const TestSmtpd *smtpd, const char *line);
 
-/* In a child before exec(): puts fault-preload.so before the program, for calls that concern `directory`. */
-void preload_faults(const char *directory, const char *rules);
+/* Between the two, what is started runs below fault-preload.so; the rules concern calls below `directory`. smtpd_launch() does that by
+ * itself. */
+void faults_begin(const char *directory, const char *rules);
+void faults_end(void);
 
 /* Holds a conversation with it and expects it to go as written. */
 void expect_talk_line(const TestSmtpd *smtpd, const char *script, const char *file, int line);
@@ -76,7 +78,7 @@ void expect_talk_fd_line(int fd, const char *script, const char *file, int line)
 #define HELLO "S: 220\nC: EHLO client.test\nS: 250\n"
 #define TO_DATA                                                                                    \
         "C: MAIL FROM:<a@from.test>\nS: 250\nC: RCPT TO:<b@to.test>\nS: 250\nC: DATA\nS: 354\n"
-#define MESSAGE TO_DATA "C: Subject: test\nC: \nC: A line.\nC: .\nS: 250\n"
+#define MESSAGE TO_DATA "X: Subject: test\\r\\n\\r\\nA line.\\r\\n.\\r\\n\nS: 250\n"
 #define GOODBYE "C: QUIT\nS: 221\nE:\n"
 
 /* Sends all or as much as can be sent without waiting. Returns the number of octets. */
