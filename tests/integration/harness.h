@@ -135,6 +135,7 @@ typedef struct HopMessage {
         "\001endless" /* lines of a reply that has no last one, as fast as they are taken */
 #define HOP_RAW                                                                                    \
         "\002" /* what follows is sent as it is, without CR LF; it counts as positive when it is empty or begins with 2 or 3 */
+#define HOP_LAST "\004" /* what follows is the reply, and behind it the connection is closed */
 #define HOP_DRIP "\003" /* what follows is sent an octet every 0.1 s */
 
 /* Called for each event with the command line, or "" for a new connection, "." for the end of data: returns the reply without the last
