@@ -39,7 +39,8 @@ int net_address_from_path(const char *path, NetAddress *ret);
 const char *net_address_format(const NetAddress *address, char text[static NET_ADDRESS_TEXT_MAX]);
 
 /* The same without port and brackets: "192.0.2.1", "::1"; "/" for every unix socket: what envelopes and Received lines hold. */
-const char *net_address_format_ip(const NetAddress *address, char text[static NET_ADDRESS_TEXT_MAX]);
+const char *net_address_format_ip(
+                const NetAddress *address, char text[static NET_ADDRESS_TEXT_MAX]);
 
 /* Loopback, link-local and private addresses of both families, and unix sockets. */
 bool net_address_is_local(const NetAddress *address);
@@ -51,26 +52,43 @@ const char *net_address_local_ranges(const NetAddress *address);
 uint64_t net_address_client_key(const NetAddress *address);
 
 typedef enum NetEndpointKind {
-        NET_ENDPOINT_HOST,  /* host and port */
-        NET_ENDPOINT_UNIX,  /* a path */
-        NET_ENDPOINT_SOCKS, /* host and port behind a SOCKS 4a proxy */
+        NET_ENDPOINT_HOST,   /* host and port */
+        NET_ENDPOINT_UNIX,   /* a path */
+        NET_ENDPOINT_SOCKS,  /* host and port behind a SOCKS 4a proxy */
+        NET_ENDPOINT_SOCKS5, /* the same with SOCKS 5 */
         _NET_ENDPOINT_KIND_MAX,
 } NetEndpointKind;
+
+enum {
+        NET_ENDPOINT_LOGIN_MAX = 255, /* octets of the user name, of the password. RFC 1929 */
+};
 
 /* A next hop. */
 typedef struct NetEndpoint {
         NetEndpointKind kind;
-        char *text; /* as it was written: for logs and as a key */
+        char *text; /* as it was written, but without the password: for logs and as a key, not to be parsed again */
         char *host; /* name (A-labels) or IP address without brackets; or the path */
         uint16_t port;
         char *proxy_host;
         uint16_t proxy_port;
+        char *proxy_user, *proxy_password; /* SOCKS 5; NULL: none */
 } NetEndpoint;
 
-/* Parses `host:port`, `[ipv6]:port`, `ipv6:port`, `ipv6.port`, `/path`, `far:port@proxy:port`. Service names are allowed ("smtp"; not in the
- * far part), the port is mandatory, U-labels become A-labels. 0; -EINVAL with *ret_why a static reason ("invalid
+/* Parses `host:port`, `[ipv6]:port`, `ipv6:port`, `ipv6.port`, `/path`; `far:port@proxy:port` and
+ * `far:port@socks4://proxy:port` (SOCKS 4a); `far:port@socks5://[user[:password]@]proxy:port`, user and
+ * password percent-encoded (RFC 3986, section 2.1). Service names are allowed ("smtp"; not in the far part), the port is
+ * mandatory, U-labels become A-labels. 0; -EINVAL with *ret_why a static reason ("invalid
  * host:service format", "unknown service name", "invalid port number", …); -ENOMEM. Looks up nothing on the network. */
 int net_endpoint_parse(const char *text, NetEndpoint **ret, const char **ret_why);
+
+/* Another one like it, password and all. 0 or -ENOMEM. */
+int net_endpoint_copy(const NetEndpoint *endpoint, NetEndpoint **ret);
+
+/* The text of an endpoint, well-formed or not, without its password: for complaints. The caller frees; NULL when memory is
+ * short. */
+char *net_endpoint_censor(const char *text);
+
+/* Wipes the password. Returns NULL. */
 NetEndpoint *net_endpoint_free(NetEndpoint *endpoint);
 DEFINE_CLEANUP(NetEndpoint, net_endpoint_free)
 

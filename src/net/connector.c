@@ -37,7 +37,8 @@ struct Connector {
         void *userdata;
         ConnectorPhase phase;
         ResolverQuery *query;
-        char *host;                           /* what is looked up */
+        NetEndpoint *endpoint;
+        const char *host;                     /* what is looked up */
         sd_event_source *start;               /* unix: there is nothing to look up */
         sd_event_source *timer;               /* NULL: no time-out */
         uint64_t timeout_usec, deadline_usec; /* for everything */
@@ -47,18 +48,15 @@ struct Connector {
         size_t n_addresses, n_tried;
         int fd;
         sd_event_source *io;
-        bool via_proxy;
-        Buffer request, request_left; /* request_left is what of it is not sent to this proxy address */
-        uint8_t reply[SOCKS_REPLY_SIZE];
-        size_t n_reply;
-        int error; /* of the last address */
-        char *why; /* NULL: memory was short */
+        SocksClient socks; /* with this proxy address */
+        int error;         /* of the last address */
+        char *why;         /* NULL: memory was short */
 };
 
 static void close_attempt(Connector *connector) {
         connector->io = sd_event_source_disable_unref(connector->io);
         connector->fd = close_fd(connector->fd);
-        buffer_done(&connector->request_left);
+        socks_done(&connector->socks);
 }
 
 static void note_failure(Connector *connector, int error, const char *format, ...) _printf_(3, 4);
@@ -125,7 +123,7 @@ static void succeed(Connector *connector) {
         int fd = take_fd(connector->fd);
 
         connector->io = sd_event_source_disable_unref(connector->io);
-        buffer_done(&connector->request_left);
+        socks_done(&connector->socks);
         finish(connector, fd, &peer);
 }
 
@@ -184,7 +182,6 @@ static int begin_attempt(Connector *connector, const NetAddress *address) {
         int r;
 
         connector->phase = CONNECTOR_CONNECT;
-        connector->n_reply = 0;
         connector->fd = socket(
                         address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (connector->fd < 0)
@@ -236,11 +233,23 @@ static int set_events(Connector *connector, uint32_t events) {
         return sd_event_source_set_io_events(connector->io, events);
 }
 
+static bool via_proxy(const Connector *connector) {
+        return connector->endpoint->kind == NET_ENDPOINT_SOCKS ||
+               connector->endpoint->kind == NET_ENDPOINT_SOCKS5;
+}
+
+/* The next event sends. */
+static void socks_turn_to_send(Connector *connector) {
+        connector->phase = CONNECTOR_SOCKS_REQUEST;
+        if (set_events(connector, EPOLLOUT) < 0)
+                fail_socks(connector, -ENOMEM, "out of memory");
+}
+
 static void do_socks_request(Connector *connector) {
-        size_t size = buffer_size(&connector->request_left);
+        Buffer *output = &connector->socks.output;
         ssize_t n;
 
-        n = send(connector->fd, buffer_data(&connector->request_left), size, MSG_NOSIGNAL);
+        n = send(connector->fd, buffer_data(output), buffer_size(output), MSG_NOSIGNAL);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (n < 0) {
@@ -248,8 +257,8 @@ static void do_socks_request(Connector *connector) {
                 return;
         }
 
-        buffer_consume(&connector->request_left, (size_t) n);
-        if ((size_t) n < size)
+        socks_sent(&connector->socks, (size_t) n);
+        if (buffer_size(output) > 0)
                 return;
         connector->phase = CONNECTOR_SOCKS_REPLY;
         if (set_events(connector, EPOLLIN) < 0)
@@ -257,12 +266,13 @@ static void do_socks_request(Connector *connector) {
 }
 
 static void do_socks_reply(Connector *connector) {
+        uint8_t data[SOCKS_REPLY_MAX];
+        const char *why;
         ssize_t n;
         int r;
 
         /* Not an octet more than the reply: what follows is the far server's. */
-        n = recv(connector->fd, connector->reply + connector->n_reply,
-                        SOCKS_REPLY_SIZE - connector->n_reply, 0);
+        n = recv(connector->fd, data, socks_wanted(&connector->socks), 0);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (n <= 0) {
@@ -270,12 +280,13 @@ static void do_socks_reply(Connector *connector) {
                 return;
         }
 
-        connector->n_reply += (size_t) n;
-        r = socks_reply(connector->reply, connector->n_reply);
+        r = socks_feed(&connector->socks, data, (size_t) n, &why);
         if (r > 0)
                 succeed(connector);
         else if (r < 0)
-                fail_socks(connector, r, r == -EPROTO ? "invalid response" : "request rejected");
+                fail_socks(connector, r, why);
+        else if (buffer_size(&connector->socks.output) > 0)
+                socks_turn_to_send(connector);
 }
 
 static void do_connected(Connector *connector) {
@@ -290,13 +301,12 @@ static void do_connected(Connector *connector) {
                         connector->share_usec = 0;
                 note_connect_failure(connector, -error);
                 try_next(connector);
-        } else if (!connector->via_proxy)
+        } else if (!via_proxy(connector))
                 succeed(connector);
-        else if (buffer_append(&connector->request_left, buffer_data(&connector->request),
-                                 buffer_size(&connector->request)) < 0)
+        else if (socks_start(&connector->socks, connector->endpoint) < 0)
                 fail_socks(connector, -ENOMEM, "out of memory");
         else
-                connector->phase = CONNECTOR_SOCKS_REQUEST; /* the next event sends */
+                socks_turn_to_send(connector);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -376,14 +386,14 @@ static int on_start(sd_event_source *source, void *userdata) {
         return 0;
 }
 
-static int start_unix(Connector *connector, const char *path) {
+static int start_unix(Connector *connector) {
         int r;
 
         connector->addresses = calloc(1, sizeof(NetAddress));
         if (!connector->addresses)
                 return -ENOMEM;
         connector->n_addresses = 1;
-        r = net_address_from_path(path, connector->addresses);
+        r = net_address_from_path(connector->endpoint->host, connector->addresses);
         if (r < 0)
                 return r;
         if (connector->timer) { /* try_next() starts it again */
@@ -394,26 +404,17 @@ static int start_unix(Connector *connector, const char *path) {
         return sd_event_add_defer(connector->event, &connector->start, on_start, connector);
 }
 
-static int start_lookup(Connector *connector, Resolver *resolver, const NetEndpoint *endpoint) {
-        int family = AF_UNSPEC, r;
-        uint16_t port = endpoint->port;
+static int start_lookup(Connector *connector, Resolver *resolver) {
+        const NetEndpoint *endpoint = connector->endpoint;
+        bool proxy = via_proxy(connector);
+        int family = AF_UNSPEC;
 
         if (connector->bind_address.size > 0)
                 family = connector->bind_address.any.sa_family;
-
-        connector->via_proxy = endpoint->kind == NET_ENDPOINT_SOCKS;
-        if (connector->via_proxy) {
-                r = socks_request(&connector->request, endpoint->host, endpoint->port);
-                if (r < 0)
-                        return r;
-                port = endpoint->proxy_port;
-        }
-
-        connector->host = strdup(connector->via_proxy ? endpoint->proxy_host : endpoint->host);
-        if (!connector->host)
-                return -ENOMEM;
-        return resolver_lookup(resolver, connector->host, port, family, on_resolved, connector,
-                        &connector->query);
+        connector->host = proxy ? endpoint->proxy_host : endpoint->host;
+        return resolver_lookup(resolver, connector->host,
+                        proxy ? endpoint->proxy_port : endpoint->port, family, on_resolved,
+                        connector, &connector->query);
 }
 
 static int start_timer(Connector *connector, uint64_t timeout_usec) {
@@ -444,13 +445,16 @@ int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoi
         if (bind_address)
                 connector->bind_address = *bind_address;
 
+        r = net_endpoint_copy(endpoint, &connector->endpoint);
+        if (r < 0)
+                return r;
         r = start_timer(connector, timeout_usec);
         if (r < 0)
                 return r;
         if (endpoint->kind == NET_ENDPOINT_UNIX)
-                r = start_unix(connector, endpoint->host);
+                r = start_unix(connector);
         else
-                r = start_lookup(connector, resolver, endpoint);
+                r = start_lookup(connector, resolver);
         if (r < 0)
                 return r;
 
@@ -467,8 +471,7 @@ Connector *connector_free(Connector *connector) {
         sd_event_source_disable_unref(connector->start);
         sd_event_source_disable_unref(connector->timer);
         sd_event_unref(connector->event);
-        buffer_done(&connector->request);
-        free(connector->host);
+        (void) net_endpoint_free(connector->endpoint);
         free(connector->addresses);
         free(connector->why);
         free(connector);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Makes one outgoing connection: looks the name up, tries every address in turn (both families), speaks SOCKS 4a
+/* Makes one outgoing connection: looks the name up, tries every address in turn (both families), speaks SOCKS
  * where the endpoint says so. spec/smtp-client.md section 3; known-complaints A18. */
 
 #include <systemd/sd-event.h>
@@ -17,13 +17,15 @@ typedef struct Connector Connector;
  * error: no such host: "x"`, `socks error: request rejected`, `connect failure: cannot connect to …: timed out after 40s`.
  * With several addresses tried, `why` tells of the last and how many there were. Never called from
  * within connector_new(). Free the connector in it or later. */
-typedef void (*ConnectorDone)(int fd, const NetAddress *peer, int error, const char *why, void *userdata);
+typedef void (*ConnectorDone)(
+                int fd, const NetAddress *peer, int error, const char *why, void *userdata);
 
 /* `bind_address` (client-interface) or NULL: its family restricts the choice; port 0 lets the kernel choose; a unix path needs none.
  * The endpoint is not needed any longer than the call, the resolver as long as the connector.
  * `timeout_usec` is for everything together, name look-up included, 0 = none; with several addresses no single one may use
  * it all up: each gets an equal share of what is left, at least 5 s if there is that much. 0 or negative errno. */
-int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint, const NetAddress *bind_address,
-                uint64_t timeout_usec, ConnectorDone done, void *userdata, Connector **ret);
+int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint,
+                const NetAddress *bind_address, uint64_t timeout_usec, ConnectorDone done,
+                void *userdata, Connector **ret);
 Connector *connector_free(Connector *connector);
 DEFINE_CLEANUP(Connector, connector_free)

@@ -136,7 +136,108 @@ static int parse_path(NetEndpoint *endpoint, const char *text, const char **ret_
         return endpoint->host ? 0 : -ENOMEM;
 }
 
+/* ---- proxies ---- */
+
+static const struct {
+        const char *name;
+        NetEndpointKind kind;
+        bool login; /* takes a user and a password */
+} proxy_schemes[] = {
+                {"socks4", NET_ENDPOINT_SOCKS, false},
+                {"socks5", NET_ENDPOINT_SOCKS5, true},
+};
+
+static int hex_value(char c) {
+        if (c >= '0' && c <= '9')
+                return c - '0';
+        c |= 0x20;
+        return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Printable octets stand for themselves, a percent sign begins two hexadecimal digits. Nothing can hold a NUL. In place. */
+static int decode_login(char *text) {
+        char *out = text;
+
+        for (const char *p = text; *p; p++) {
+                int high, low;
+
+                if (*p != '%') {
+                        if (*p <= ' ' || *p > '~')
+                                return -EINVAL;
+                        *out++ = *p;
+                        continue;
+                }
+                high = hex_value(p[1]);
+                low = high < 0 ? -1 : hex_value(p[2]);
+                if (low < 0 || (high == 0 && low == 0))
+                        return -EINVAL;
+                *out++ = (char) (high << 4 | low);
+                p += 2;
+        }
+        explicit_bzero(out, strlen(out));
+        return out - text > NET_ENDPOINT_LOGIN_MAX ? -EINVAL : 0;
+}
+
+/* user or user:password. The user name has at least one octet (RFC 1929, section 2). */
+static int parse_login(NetEndpoint *endpoint, char *text, const char **ret_why) {
+        char *password = strchr(text, ':');
+
+        if (password)
+                *password++ = '\0';
+        if (decode_login(text) < 0 || text[0] == '\0') {
+                *ret_why = "invalid user name of a proxy";
+                return -EINVAL;
+        }
+        if (password && decode_login(password) < 0) {
+                *ret_why = "invalid password of a proxy";
+                return -EINVAL;
+        }
+        endpoint->proxy_user = strdup(text);
+        if (!endpoint->proxy_user)
+                return -ENOMEM;
+        if (password) {
+                endpoint->proxy_password = strdup(password);
+                if (!endpoint->proxy_password)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static int parse_proxy(NetEndpoint *endpoint, char *text, const char **ret_why) {
+        char *separator = strstr(text, "://"), *at = NULL;
+        size_t row = 0;
+        int r;
+
+        endpoint->kind = NET_ENDPOINT_SOCKS;
+        if (separator) {
+                while (row < ELEMENTSOF(proxy_schemes) &&
+                                !text_equal_nocase(text, (size_t) (separator - text),
+                                                proxy_schemes[row].name))
+                        row++;
+                if (row == ELEMENTSOF(proxy_schemes)) {
+                        *ret_why = "unknown kind of proxy";
+                        return -EINVAL;
+                }
+                endpoint->kind = proxy_schemes[row].kind;
+                text = separator + 3;
+                at = strchr(text, '@');
+        }
+        if (at) {
+                *at = '\0';
+                if (!proxy_schemes[row].login) {
+                        *ret_why = "this kind of proxy takes no user name";
+                        return -EINVAL;
+                }
+                r = parse_login(endpoint, text, ret_why);
+                if (r < 0)
+                        return r;
+                text = at + 1;
+        }
+        return parse_host_port(text, true, &endpoint->proxy_host, &endpoint->proxy_port, ret_why);
+}
+
 static int parse_network(NetEndpoint *endpoint, const char *text, const char **ret_why) {
+        size_t size = strlen(text);
         _cleanup_(freep) char *copy = strdup(text);
         char *proxy;
         int r;
@@ -148,11 +249,11 @@ static int parse_network(NetEndpoint *endpoint, const char *text, const char **r
                 return parse_host_port(copy, true, &endpoint->host, &endpoint->port, ret_why);
 
         *proxy++ = '\0';
-        endpoint->kind = NET_ENDPOINT_SOCKS;
         r = parse_host_port(copy, false, &endpoint->host, &endpoint->port, ret_why);
-        if (r < 0)
-                return r;
-        return parse_host_port(proxy, true, &endpoint->proxy_host, &endpoint->proxy_port, ret_why);
+        if (r >= 0)
+                r = parse_proxy(endpoint, proxy, ret_why);
+        explicit_bzero(copy, size);
+        return r;
 }
 
 int net_endpoint_parse(const char *text, NetEndpoint **ret, const char **ret_why) {
@@ -162,7 +263,7 @@ int net_endpoint_parse(const char *text, NetEndpoint **ret, const char **ret_why
         *ret_why = "out of memory";
         if (!endpoint)
                 return -ENOMEM;
-        endpoint->text = strdup(text);
+        endpoint->text = text[0] == '/' ? strdup(text) : net_endpoint_censor(text);
         if (!endpoint->text)
                 return -ENOMEM;
 
@@ -177,12 +278,77 @@ int net_endpoint_parse(const char *text, NetEndpoint **ret, const char **ret_why
         return 0;
 }
 
+/* Behind "://": where the login of this element of a list ends, NULL when it has none. That is the last "@" before the
+ * next comma. When there is none, what looks like a login had a comma in its password, which is wrong and no less secret,
+ * unless it is a proxy alone: host and port. */
+static const char *end_of_login(const char *start) {
+        size_t size = strcspn(start, ",");
+        const char *end = memrchr(start, '@', size), *colon = memrchr(start, ':', size);
+        uint64_t port;
+
+        if (end)
+                return end;
+        if (!colon || parse_number(colon + 1, (size_t) (start + size - colon - 1), UINT16_MAX,
+                                      &port) == 0)
+                return NULL;
+        return strchr(start + size, '@');
+}
+
+char *net_endpoint_censor(const char *text) {
+        char *censored = malloc(strlen(text) + 1), *out = censored;
+        const char *separator;
+
+        if (!censored)
+                return NULL;
+        while ((separator = strstr(text, "://"))) {
+                const char *login = separator + 3, *end = end_of_login(login);
+                const char *colon = end ? memchr(login, ':', (size_t) (end - login)) : NULL;
+                size_t size = (size_t) ((colon ? colon : login) - text);
+
+                memcpy(out, text, size);
+                out += size;
+                text = colon ? end : login;
+        }
+        memcpy(out, text, strlen(text) + 1);
+        return censored;
+}
+
+static int copy_text(const char *text, char **ret) {
+        if (!text)
+                return 0;
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
+}
+
+int net_endpoint_copy(const NetEndpoint *endpoint, NetEndpoint **ret) {
+        _cleanup_(net_endpoint_freep) NetEndpoint *copy = calloc(1, sizeof(NetEndpoint));
+
+        if (!copy)
+                return -ENOMEM;
+        copy->kind = endpoint->kind;
+        copy->port = endpoint->port;
+        copy->proxy_port = endpoint->proxy_port;
+        if (copy_text(endpoint->text, &copy->text) < 0 ||
+                        copy_text(endpoint->host, &copy->host) < 0 ||
+                        copy_text(endpoint->proxy_host, &copy->proxy_host) < 0 ||
+                        copy_text(endpoint->proxy_user, &copy->proxy_user) < 0 ||
+                        copy_text(endpoint->proxy_password, &copy->proxy_password) < 0)
+                return -ENOMEM;
+
+        *ret = take(copy);
+        return 0;
+}
+
 NetEndpoint *net_endpoint_free(NetEndpoint *endpoint) {
         if (!endpoint)
                 return NULL;
         free(endpoint->text);
         free(endpoint->host);
         free(endpoint->proxy_host);
+        free(endpoint->proxy_user);
+        if (endpoint->proxy_password)
+                explicit_bzero(endpoint->proxy_password, strlen(endpoint->proxy_password));
+        free(endpoint->proxy_password);
         free(endpoint);
         return NULL;
 }

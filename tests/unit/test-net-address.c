@@ -406,6 +406,167 @@ Test(net_address, endpoint_invalid) {
         }
 }
 
+#define OCTETS_51  "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNO"
+#define OCTETS_255 OCTETS_51 OCTETS_51 OCTETS_51 OCTETS_51 OCTETS_51
+
+Test(net_address, endpoint_proxies) {
+        static const struct {
+                const char *text;
+                NetEndpointKind kind;
+                const char *proxy_host;
+                uint16_t proxy_port;
+                const char *user, *password;
+                const char *censored; /* NULL: the text itself */
+        } rows[] = {
+                        {"far:25@proxy:1080", NET_ENDPOINT_SOCKS, "proxy", 1080},
+                        {"far:25@socks4://proxy:1080", NET_ENDPOINT_SOCKS, "proxy", 1080},
+                        {"far:25@SOCKS4://[::1]:1080", NET_ENDPOINT_SOCKS, "::1", 1080},
+                        {"far:25@socks5://proxy:1080", NET_ENDPOINT_SOCKS5, "proxy", 1080},
+                        {"far:25@Socks5://[::1]:1080", NET_ENDPOINT_SOCKS5, "::1", 1080},
+                        {"far:25@socks5://::1.1080", NET_ENDPOINT_SOCKS5, "::1", 1080},
+                        {"far:25@socks5://proxy:smtp", NET_ENDPOINT_SOCKS5, "proxy", 25},
+                        {"far:25@socks5://joe@proxy:1080", NET_ENDPOINT_SOCKS5, "proxy", 1080,
+                                        "joe"},
+                        {"far:25@socks5://joe:@proxy:1080", NET_ENDPOINT_SOCKS5, "proxy", 1080,
+                                        "joe", "", "far:25@socks5://joe@proxy:1080"},
+                        {"far:25@socks5://joe:pw@proxy:1080", NET_ENDPOINT_SOCKS5, "proxy", 1080,
+                                        "joe", "pw", "far:25@socks5://joe@proxy:1080"},
+                        {"far:25@socks5://joe:p:w@[::1]:1080", NET_ENDPOINT_SOCKS5, "::1", 1080,
+                                        "joe", "p:w", "far:25@socks5://joe@[::1]:1080"},
+                        {"far:25@socks5://j%3ao%40e:%2c%25%ff%0a@proxy:1080", NET_ENDPOINT_SOCKS5,
+                                        "proxy", 1080, "j:o@e", ",%\377\n",
+                                        "far:25@socks5://j%3ao%40e@proxy:1080"},
+                        {"far:25@socks5://" OCTETS_255 ":" OCTETS_255 "@proxy:1080",
+                                        NET_ENDPOINT_SOCKS5, "proxy", 1080, OCTETS_255, OCTETS_255,
+                                        "far:25@socks5://" OCTETS_255 "@proxy:1080"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(net_endpoint_freep) NetEndpoint *parsed = NULL, *copy = NULL;
+                const char *why = NULL;
+
+                cr_assert_eq(net_endpoint_parse(rows[i].text, &parsed, &why), 0, "%s: %s",
+                                rows[i].text, why);
+                cr_assert_eq(net_endpoint_copy(parsed, &copy), 0);
+                for (size_t n = 0; n < 2; n++) {
+                        const NetEndpoint *endpoint = n ? copy : parsed;
+
+                        cr_expect_str_eq(endpoint->text,
+                                        rows[i].censored ? rows[i].censored : rows[i].text);
+                        cr_expect_eq(endpoint->kind, rows[i].kind, "%s", rows[i].text);
+                        cr_expect_str_eq(endpoint->host, "far");
+                        cr_expect_eq(endpoint->port, 25);
+                        cr_expect_str_eq(endpoint->proxy_host, rows[i].proxy_host);
+                        cr_expect_eq(endpoint->proxy_port, rows[i].proxy_port);
+                        cr_expect_eq(!endpoint->proxy_user, !rows[i].user, "%s", rows[i].text);
+                        cr_expect_eq(!endpoint->proxy_password, !rows[i].password);
+                        if (rows[i].user && endpoint->proxy_user)
+                                cr_expect_str_eq(endpoint->proxy_user, rows[i].user);
+                        if (rows[i].password && endpoint->proxy_password)
+                                cr_expect_str_eq(endpoint->proxy_password, rows[i].password);
+                }
+        }
+}
+
+Test(net_address, endpoint_proxies_invalid) {
+        static const char format[] = "invalid host:service format";
+        static const char kind[] = "unknown kind of proxy";
+        static const char user[] = "invalid user name of a proxy";
+        static const char password[] = "invalid password of a proxy";
+        static const char none[] = "this kind of proxy takes no user name";
+        static const struct {
+                const char *text, *why;
+        } rows[] = {
+                        {"far:25@http://proxy:1080", kind},
+                        {"far:25@socks://proxy:1080", kind},
+                        {"far:25@socks5h://proxy:1080", kind},
+                        {"far:25@socks55://proxy:1080", kind},
+                        {"far:25@://proxy:1080", kind},
+                        {"far:25@ socks5://proxy:1080", kind},
+                        {"far:25@x:1@socks5://proxy:1080", kind},
+                        {"far:25@socks5:/proxy:1080", format},
+                        {"far:25@socks5:proxy:1080", format},
+                        {"far:25@socks5://", format},
+                        {"far:25@socks5://proxy", format},
+                        {"far:25@socks5://:1080", format},
+                        {"far:25@socks5://proxy:", format},
+                        {"far@socks5://proxy:1080", format},
+                        {"@socks5://proxy:1080", format},
+                        {"far:smtp@socks5://proxy:1080", "invalid port number"},
+                        {"far:25@socks5://proxy:0", "invalid port number"},
+                        {"far:25@socks5://proxy:65536", "invalid port number"},
+                        {"far:25@socks5://proxy:1080/", "unknown service name"},
+                        {"far:25@socks5://pro xy:1080", "invalid host name"},
+                        {"far:25@socks5://a:b@c@proxy:1080", "invalid host name"},
+                        {"socks5://proxy:1080", format},
+                        {"far:25@socks4://joe@proxy:1080", none},
+                        {"far:25@socks4://joe:pw@proxy:1080", none},
+                        {"far:25@socks4://@proxy:1080", none},
+                        {"far:25@socks5://@proxy:1080", user},
+                        {"far:25@socks5://:@proxy:1080", user},
+                        {"far:25@socks5://:pw@proxy:1080", user},
+                        {"far:25@socks5://%@proxy:1080", user},
+                        {"far:25@socks5://%4@proxy:1080", user},
+                        {"far:25@socks5://%4g@proxy:1080", user},
+                        {"far:25@socks5://%g4@proxy:1080", user},
+                        {"far:25@socks5://%%34@proxy:1080", user},
+                        {"far:25@socks5://%00@proxy:1080", user},
+                        {"far:25@socks5://j oe@proxy:1080", user},
+                        {"far:25@socks5://j\toe@proxy:1080", user},
+                        {"far:25@socks5://j\303\266e@proxy:1080", user},
+                        {"far:25@socks5://" OCTETS_255 "x@proxy:1080", user},
+                        {"far:25@socks5://" OCTETS_255 "%41:pw@proxy:1080", user},
+                        {"far:25@socks5://joe:%@proxy:1080", password},
+                        {"far:25@socks5://joe:%2@proxy:1080", password},
+                        {"far:25@socks5://joe:%00@proxy:1080", password},
+                        {"far:25@socks5://joe:p w@proxy:1080", password},
+                        {"far:25@socks5://joe:p\177w@proxy:1080", password},
+                        {"far:25@socks5://joe:" OCTETS_255 "x@proxy:1080", password},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                NetEndpoint *endpoint = NULL;
+                const char *why = "";
+
+                cr_expect_eq(net_endpoint_parse(rows[i].text, &endpoint, &why), -EINVAL, "%s",
+                                rows[i].text);
+                cr_expect_str_eq(why, rows[i].why, "%s: %s", rows[i].text, why);
+                cr_expect_null(endpoint);
+        }
+}
+
+/* What a complaint may show, whatever is wrong with the text. */
+Test(net_address, endpoint_censor) {
+        static const struct {
+                const char *text, *censored;
+        } rows[] = {
+                        {"", ""},
+                        {"a:25", "a:25"},
+                        {"a:25@b:1080", "a:25@b:1080"},
+                        {"a:25@socks5://b:1080", "a:25@socks5://b:1080"},
+                        {"a:25@socks5://u@b:1080", "a:25@socks5://u@b:1080"},
+                        {"a:25@socks5://u:p@b:1080", "a:25@socks5://u@b:1080"},
+                        {"a:25@socks5://u:p@", "a:25@socks5://u@"},
+                        {"a:25@socks5://:p@b", "a:25@socks5://@b"},
+                        {"a:25@socks5://u:p@q@b:1080", "a:25@socks5://u@b:1080"},
+                        {"a:25@socks5://u:p:q@b:1080", "a:25@socks5://u@b:1080"},
+                        {"a:25@socks5://u:p,q@b:1080", "a:25@socks5://u@b:1080"},
+                        {"a:25@socks9://u:p@b:1080", "a:25@socks9://u@b:1080"},
+                        {"socks5://u:p@b:1080", "socks5://u@b:1080"},
+                        {"a:25@socks5://u:p@b:1080,c:25@socks5://v:q@d:1080",
+                                        "a:25@socks5://u@b:1080,c:25@socks5://v@d:1080"},
+                        {"a:25@socks5://b:1080, c:25@socks5://v:q@d:1080",
+                                        "a:25@socks5://b:1080, c:25@socks5://v@d:1080"},
+                        {"a:25@socks5://b:1080,c:25@d:1080", "a:25@socks5://b:1080,c:25@d:1080"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(freep) char *censored = net_endpoint_censor(rows[i].text);
+
+                cr_expect_str_eq(censored, rows[i].censored, "%s: %s", rows[i].text, censored);
+        }
+}
+
 Test(net_address, listen_inet) {
         static const char *const ips[] = {"127.0.0.1", "::1"};
 
