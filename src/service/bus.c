@@ -12,7 +12,7 @@
 #include "service/bus.h"
 
 enum {
-        BUS_ANSWER_TIMEOUT_SEC = 30, /* of calls that nobody waits for */
+        TIMER_SLACK_USEC = 10 * 1000,
 };
 
 typedef struct BusPeer BusPeer;
@@ -220,17 +220,6 @@ int bus_connect(sd_event *event, const char *socket_path, sd_bus **ret) {
         return 0;
 }
 
-static int on_forgotten_answer(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        sd_bus *bus = sd_bus_message_get_bus(message);
-
-        (void) userdata;
-        (void) error;
-        sd_bus_close(bus);
-        (void) sd_bus_detach_event(bus);
-        sd_bus_unref(bus); /* the reference of bus_call_and_forget() */
-        return 0;
-}
-
 /* Connects and makes the message of a call with one string. */
 static int bus_prepare_call(sd_event *event, const char *socket_path, const char *path,
                 const char *interface, const char *method, const char *argument, sd_bus **ret_bus,
@@ -291,21 +280,70 @@ int bus_call_and_wait(const char *socket_path, const char *path, const char *int
         return r < 0 ? r : 0;
 }
 
-int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path,
-                const char *interface, const char *method, const char *argument) {
+/* ── calls on the loop ────────────────────────────────────────────────────────────────────── */
+
+struct BusCall {
+        sd_bus *bus;
+        sd_event_source *timer;
+        BusCallDone done;
+        void *userdata;
+};
+
+BusCall *bus_call_free(BusCall *call) {
+        if (!call)
+                return NULL;
+        sd_event_source_disable_unref(call->timer);
+        if (call->bus) {
+                (void) sd_bus_detach_event(call->bus);
+                sd_bus_close_unref(call->bus);
+        }
+        free(call);
+        return NULL;
+}
+
+static void bus_call_end(BusCall *call, sd_bus_message *answer) {
+        call->done(answer, call->userdata);
+        (void) bus_call_free(call);
+}
+
+/* A broken connection is answered too, by an error that sd-bus makes up. */
+static int on_call_answer(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        (void) error;
+        bus_call_end(userdata, sd_bus_message_is_method_error(message, NULL) ? NULL : message);
+        return 0;
+}
+
+static int on_call_timer(sd_event_source *source, uint64_t now, void *userdata) {
+        (void) source;
+        (void) now;
+        bus_call_end(userdata, NULL);
+        return 0;
+}
+
+int bus_call_new(sd_event *event, const char *socket_path, const char *path, const char *interface,
+                const char *method, const char *argument, uint64_t timeout_usec, BusCallDone done,
+                void *userdata, BusCall **ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
-        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
+        _cleanup_(bus_call_freep) BusCall *call = NULL;
         int r;
 
-        r = bus_prepare_call(event, socket_path, path, interface, method, argument, &bus, &message);
+        call = calloc(1, sizeof(BusCall));
+        if (!call)
+                return -ENOMEM;
+        *call = (BusCall){.done = done, .userdata = userdata};
+        r = bus_prepare_call(event, socket_path, path, interface, method, argument, &call->bus,
+                        &message);
         if (r < 0)
                 return r;
-        /* a broken connection is answered too, by an error that sd-bus makes up */
-        r = sd_bus_call_async(bus, NULL, message, on_forgotten_answer, NULL,
-                        BUS_ANSWER_TIMEOUT_SEC * USEC_PER_SEC);
+        /* sd-bus starts the clock of a call after the handshake, for which it has 90 seconds: hence one of our own */
+        r = sd_event_add_time_relative(event, &call->timer, CLOCK_MONOTONIC, timeout_usec,
+                        TIMER_SLACK_USEC, on_call_timer, call);
+        if (r < 0)
+                return r;
+        r = sd_bus_call_async(call->bus, NULL, message, on_call_answer, call, USEC_INFINITY);
         if (r < 0)
                 return r;
 
-        bus = NULL;
+        *ret = take(call);
         return 0;
 }

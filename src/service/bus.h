@@ -29,10 +29,22 @@ bool bus_server_busy(const BusServer *server);
  * peer. 0; -ENOENT, -ECONNREFUSED: nobody there; other negative errno. */
 int bus_connect(sd_event *event, const char *socket_path, sd_bus **ret);
 
-/* Connects, makes one call and forgets it: for Wake. Closes when the answer has come. 0 or negative errno. */
-int bus_call_and_forget(sd_event *event, const char *socket_path, const char *path,
-                const char *interface, const char *method, const char *argument);
+/* A call with one string, on a connection of its own. */
+typedef struct BusCall BusCall;
 
-/* The same, waiting for the answer without a loop. 0; -ETIMEDOUT; the errno that the peer's error maps to. */
+/* Tells the end of a call, once: the answer, or NULL when there is none. The call is freed behind it. */
+typedef void (*BusCallDone)(sd_bus_message *answer, void *userdata);
+
+/* Connects and calls; does not wait. `timeout_usec` counts from now, since a peer that does not even accept is no better than one that
+ * does not answer. 0 or negative errno (`done` is not called then). */
+int bus_call_new(sd_event *event, const char *socket_path, const char *path, const char *interface,
+                const char *method, const char *argument, uint64_t timeout_usec, BusCallDone done,
+                void *userdata, BusCall **ret);
+
+/* Gives up: `done` is not called. Returns NULL. */
+BusCall *bus_call_free(BusCall *call);
+DEFINE_CLEANUP(BusCall, bus_call_free)
+
+/* The same without a loop, waiting for the answer. 0; -ETIMEDOUT; the errno that the peer's error maps to. */
 int bus_call_and_wait(const char *socket_path, const char *path, const char *interface,
                 const char *method, const char *argument, uint64_t timeout_usec);

@@ -2,7 +2,7 @@
 
 /* Telling the forwarder. A wake is a hint: when nobody is there it is dropped, since the forwarder looks at the whole
  * spool whenever it starts. Each wake is a connection of its own, so that one that is not yet accepted when the
- * forwarder exits starts it again. */
+ * forwarder exits starts it again. There is one at a time: a forwarder that does not answer costs one descriptor. */
 
 #include <errno.h>
 #include <string.h>
@@ -15,15 +15,35 @@
 
 enum {
         WAKE_PAUSE_USEC = 50 * 1000,
-        WAKE_UNSURE_USEC = 1000 * 1000, /* the answer to a wake has surely come after this */
+        WAKE_TIMEOUT_USEC = 30 * 1000 * 1000,
 };
 
 struct Wake {
         Smtpd *smtpd;
         sd_event_source *timer;
+        BusCall *call; /* not answered yet, or NULL */
         uint64_t last; /* monotonic */
-        bool pending;
+        bool pending;  /* another one is to follow */
 };
+
+static void wake_later(Wake *wake) {
+        uint64_t since = clock_monotonic() - wake->last;
+
+        wake->pending = true;
+        (void) sd_event_source_set_time_relative(
+                        wake->timer, since < WAKE_PAUSE_USEC ? WAKE_PAUSE_USEC - since : 0);
+        (void) sd_event_source_set_enabled(wake->timer, SD_EVENT_ONESHOT);
+}
+
+static void on_wake_answer(sd_bus_message *answer, void *userdata) {
+        Wake *wake = userdata;
+
+        wake->call = NULL;
+        if (!answer)
+                log_debug("the forwarder has not answered");
+        if (wake->pending)
+                wake_later(wake);
+}
 
 static void wake_now(Wake *wake) {
         _cleanup_(freep) char *path = service_socket_path(wake->smtpd->service, BUS_FORWARD_SOCKET);
@@ -33,8 +53,9 @@ static void wake_now(Wake *wake) {
         wake->pending = false;
         if (!path)
                 return;
-        r = bus_call_and_forget(service_event(wake->smtpd->service), path, BUS_FORWARD_PATH,
-                        BUS_FORWARD_INTERFACE, "Wake", "client disconnect");
+        r = bus_call_new(service_event(wake->smtpd->service), path, BUS_FORWARD_PATH,
+                        BUS_FORWARD_INTERFACE, "Wake", "client disconnect", WAKE_TIMEOUT_USEC,
+                        on_wake_answer, wake, &wake->call);
         if (r < 0)
                 log_debug("cannot wake the forwarder at %s: %s", path, strerror(-r));
 }
@@ -80,74 +101,48 @@ static void wake_and_wait(Wake *wake) {
 Wake *wake_free(Wake *wake) {
         if (!wake)
                 return NULL;
-        /* one that was sent a moment ago goes down with the loop: better twice than not at all */
-        if (wake->pending || (wake->last != 0 && clock_monotonic() - wake->last < WAKE_UNSURE_USEC))
+        /* one that is under way goes down with the loop: better twice than not at all */
+        if (wake->pending || wake->call)
                 wake_and_wait(wake);
+        wake->call = bus_call_free(wake->call);
         sd_event_source_disable_unref(wake->timer);
         free(wake);
         return NULL;
 }
 
 void wake_forwarder(Wake *wake) {
-        uint64_t since = clock_monotonic() - wake->last;
-
         if (wake->pending)
                 return;
-        if (since >= WAKE_PAUSE_USEC) {
+        if (wake->call)
+                wake->pending = true; /* it may have looked at the spool already */
+        else if (clock_monotonic() - wake->last >= WAKE_PAUSE_USEC)
                 wake_now(wake);
-                return;
-        }
-        wake->pending = true;
-        (void) sd_event_source_set_time_relative(wake->timer, WAKE_PAUSE_USEC - since);
-        (void) sd_event_source_set_enabled(wake->timer, SD_EVENT_ONESHOT);
+        else
+                wake_later(wake);
 }
 
 /* ── immediate ────────────────────────────────────────────────────────────────────────────── */
 
-static int on_send_answer(sd_bus_message *answer, void *userdata, sd_bus_error *error) {
+/* Trouble on the way means that the message stays queued, and it is acknowledged as that. */
+static void on_send_answer(sd_bus_message *answer, void *userdata) {
         Session *session = userdata;
-        sd_bus *bus = sd_bus_message_get_bus(answer);
         const char *text = NULL;
         uint32_t code = 0;
 
-        (void) error;
-        /* trouble on the way means that the message stays queued, and it is acknowledged as that */
-        if (sd_bus_message_is_method_error(answer, NULL) ||
-                        sd_bus_message_read(answer, "us", &code, &text) < 0 ||
+        session->send = NULL;
+        if (!answer || sd_bus_message_read(answer, "us", &code, &text) < 0 ||
                         (code != 0 && (code < 200 || code > 599 || code / 100 == 3)))
                 code = 0;
         intake_sent(session, code, text ? text : "");
-
-        sd_bus_close(bus);
-        (void) sd_bus_detach_event(bus);
-        sd_bus_unref(bus); /* the reference of send_now() */
-        return 0;
 }
 
 int send_now(Session *session, const char *id) {
         _cleanup_(freep) char *path =
                         service_socket_path(session->smtpd->service, BUS_FORWARD_SOCKET);
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL;
-        _cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
-        int r;
 
         if (!path)
                 return -ENOMEM;
-        r = bus_connect(service_event(session->smtpd->service), path, &bus);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_new_method_call(
-                        bus, &message, NULL, BUS_FORWARD_PATH, BUS_FORWARD_INTERFACE, "Send");
-        if (r < 0)
-                return r;
-        r = sd_bus_message_append(message, "s", id);
-        if (r < 0)
-                return r;
-        r = sd_bus_call_async(bus, NULL, message, on_send_answer, session,
-                        session->settings->immediate_timeout);
-        if (r < 0)
-                return r;
-
-        bus = NULL;
-        return 0;
+        return bus_call_new(service_event(session->smtpd->service), path, BUS_FORWARD_PATH,
+                        BUS_FORWARD_INTERFACE, "Send", id, session->settings->immediate_timeout,
+                        on_send_answer, session, &session->send);
 }

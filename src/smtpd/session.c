@@ -420,6 +420,7 @@ void session_free(Session *session) {
         smtpd->n_sessions--;
         client_forget(smtpd, session->client_key);
 
+        (void) bus_call_free(session->send);
         session->intake = intake_free(session->intake);
         (void) smtp_server_free(session->server);
         (void) settings_unref(session->settings);

@@ -5,6 +5,7 @@
 
 #include "net/address.h"
 #include "net/connection.h"
+#include "service/bus.h"
 #include "smtpd/smtpd.h"
 
 typedef struct Intake Intake;
@@ -20,6 +21,7 @@ struct Session {
         Connection *connection; /* NULL once the peer is gone and only a commit is waited for */
         SmtpServer *server;
         Intake *intake; /* the message that is being taken in, NULL outside a transaction */
+        BusCall *send; /* the forwarder's answer is waited for (immediate), else NULL */
         uint64_t client_key;
         char client[NET_ADDRESS_TEXT_MAX]; /* address as in envelopes */
         char peer[NET_ADDRESS_TEXT_MAX + UID_TEXT_MAX];   /* address with port, for the log */

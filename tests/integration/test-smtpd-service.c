@@ -421,21 +421,67 @@ Test(service, stop_is_bounded) {
         smtpd_done(&smtpd);
 }
 
+/* A forwarder that never accepts a connection. */
+static int silent_forwarder(const TestSmtpd *smtpd) {
+        _cleanup_(freep) char *path = harness_text("%s/forward", smtpd->runtime);
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd;
+
+        memcpy(address.sun_path, path, strlen(path));
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        cr_assert_eq(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
+        cr_assert_eq(listen(fd, 64), 0);
+        return fd;
+}
+
+/* Wakes for one that does not answer do not pile up: one is under way, and one is tried at the end. */
+Test(service, one_wake_at_a_time) {
+        TestSmtpdSetup setup = {.options = "forward-on-disconnect\n"};
+        _cleanup_(closep) int forwarder = -1;
+        TestSmtpd smtpd;
+        uint64_t begun;
+        int n = 0, fd;
+
+        smtpd_prepare(&smtpd, &setup);
+        forwarder = silent_forwarder(&smtpd);
+        smtpd_launch(&smtpd);
+        begun = clock_monotonic();
+        while (clock_monotonic() - begun < USEC_PER_SEC)
+                expect_talk(&smtpd, HELLO MESSAGE GOODBYE);
+        cr_assert_eq(kill(smtpd.process.pid, SIGTERM), 0);
+        expect_gone(&smtpd);
+        while ((fd = accept(forwarder, NULL, NULL)) >= 0) {
+                (void) close(fd);
+                n++;
+        }
+        cr_expect_eq(n, 2, "%d connections", n);
+        smtpd_done(&smtpd);
+}
+
+/* immediate-timeout counts from the call, not from the time that the forwarder has accepted it. */
+Test(service, immediate_without_an_answer) {
+        TestSmtpdSetup setup = {.options = "immediate\nimmediate-timeout=1\n"};
+        _cleanup_(closep) int forwarder = -1;
+        TestSmtpd smtpd;
+
+        smtpd_prepare(&smtpd, &setup);
+        forwarder = silent_forwarder(&smtpd);
+        smtpd_launch(&smtpd);
+        expect_talk(&smtpd, HELLO MESSAGE GOODBYE);
+        cr_expect_geq(accept(forwarder, NULL, NULL), 0);
+        cr_expect_eq(smtpd_n_queued(&smtpd), 1);
+        smtpd_done(&smtpd);
+}
+
 /* Who connects to the control socket and says nothing, or never answers as the forwarder, does not hold the end either. */
 Test(service, stop_waits_for_no_silent_bus) {
         TestSmtpdSetup setup = {.options = "forward-on-disconnect\n"};
         _cleanup_(closep) int forwarder = -1, control = -1;
-        _cleanup_(freep) char *path = NULL;
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
         TestSmtpd smtpd;
         uint64_t begun;
 
         smtpd_prepare(&smtpd, &setup);
-        path = harness_text("%s/forward", smtpd.runtime);
-        memcpy(address.sun_path, path, strlen(path));
-        forwarder = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        cr_assert_eq(bind(forwarder, (struct sockaddr *) &address, sizeof(address)), 0);
-        cr_assert_eq(listen(forwarder, 16), 0);
+        forwarder = silent_forwarder(&smtpd);
         smtpd_launch(&smtpd);
         expect_talk(&smtpd, HELLO MESSAGE GOODBYE);
         control = connect_path(smtpd.control_socket);
