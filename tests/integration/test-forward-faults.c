@@ -251,15 +251,22 @@ Test(forward_faults, limit_per_connection) {
                 }
 }
 
-/* The peer closes right behind its 250, while the next message is being claimed. */
+/* The peer closes right behind its 250, without a word or with one, while the next message is being claimed. */
 static const char *one_each_reply(const char *line, void *userdata) {
-        (void) userdata;
-        return strcmp(line, ".") == 0 ? HOP_RAW "250 taken\r\n421 and goodbye\r\n" : NULL;
+        static const char *const replies[] = {
+                        HOP_RAW "250 taken\r\n421 and goodbye\r\n",
+                        HOP_LAST "250 taken\r\n421 and goodbye",
+                        HOP_LAST "250 taken",
+        };
+        unsigned *n = userdata;
+
+        return strcmp(line, ".") == 0 ? replies[(*n)++ % ELEMENTSOF(replies)] : NULL;
 }
 
 Test(forward_faults, closed_behind_each_message) {
         for (int retry = 0; retry < 2; retry++) {
-                Hop *hop = hop_start(0, one_each_reply, NULL);
+                unsigned n = 0;
+                Hop *hop = hop_start(0, one_each_reply, &n);
                 _cleanup_(freep) char *to = forward_to_hop(hop);
                 TestForward forward;
 
