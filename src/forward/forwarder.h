@@ -58,8 +58,8 @@ struct Forwarder {
         sd_event_source *timer;
         char **dead; /* next hops that messages of this pass named and that cannot be reached */
         size_t n_dead;
-        char *failure;       /* of the last connection or session, for status and --once */
-        bool failed_once;    /* --once: a connection-level failure */
+        char *failure;       /* the last one, for status and --once */
+        bool failed_once;    /* --once: no connection, or no list of the spool */
         unsigned n_settling; /* messages on their way to a worker for settling */
         uint64_t n_delivered, n_deferred, n_failed;
 };

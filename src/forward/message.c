@@ -14,6 +14,7 @@
 enum {
         TROUBLE_PAUSE_SEC = 300, /* it cannot be read now */
         BAD_ENVELOPE_PAUSE_SEC = 3600,
+        CLAIMED_PAUSE_SEC = 30, /* another forwarder has it, and may die of it */
         REFUSALS_LOGGED_MAX = 100,
 };
 
@@ -486,8 +487,12 @@ static void load_failed(Message *message) {
         } else if (message->error == -ENOENT) {
                 if (entry)
                         entry->gone = true;
-        } else if (message->error != -EAGAIN) {
-                /* a claim that another has is left to it, or it is a commit that ends with a wake */
+        } else if (message->error == -EAGAIN) {
+                /* a new one may be a commit that ends with a wake: then it must count as not looked at; of one that is due, the
+                 * timer would remind us over and over */
+                if (entry && entry->due_sec > 0)
+                        entry->due_sec = now + CLAIMED_PAUSE_SEC;
+        } else {
                 log_unreadable(message);
                 if (entry)
                         entry->due_sec = now + (message->error == -EBADMSG ? BAD_ENVELOPE_PAUSE_SEC

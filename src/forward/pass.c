@@ -264,7 +264,10 @@ static void scan_done(void *userdata) {
                                 LOG_FIELDS({"EMAILRELAY_SPOOL", spool_path(forwarder->spool)}),
                                 "cannot list %s: %s", spool_path(forwarder->spool),
                                 strerror(-scan->error));
-                forward_end_pass(forwarder, "cannot list the spool");
+                forwarder->failed_once = true;
+                free(forwarder->failure);
+                forwarder->failure = strdup("cannot list the spool");
+                forward_end_pass(forwarder, forwarder->failure);
         } else
                 forwarder->in_pass = true;
         forward_forget_dead(forwarder);

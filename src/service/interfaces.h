@@ -12,7 +12,6 @@
  *                                 forward this message before others; answers when it is settled:
  *                                 250 delivered (at least in part), 4xx or 5xx refused with the next hop's text and not
  *                                 tried again, 0 still queued, text says why.
- *     Status() → a{ss}            as Control1.Status
  *
  *   RUNTIME/control/PROGRAM    org.emailrelay.Control1 at /org/emailrelay/Control (never activates anything)
  *     Status() → a{ss}            what the program says of itself, in words

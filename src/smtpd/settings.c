@@ -9,23 +9,8 @@
 #include "service/service.h"
 #include "smtpd/settings.h"
 
-/* Scopes of anonymous: the option alone means all of them. */
 static bool anonymous(const Config *config, const char *scope) {
-        const char *scopes = config_string(config, OPTION_ANONYMOUS);
-        size_t n = strlen(scope);
-
-        if (!config_is_set(config, OPTION_ANONYMOUS) || !scopes)
-                return false;
-        if (!*scopes)
-                return true;
-        while (*scopes) {
-                size_t length = strcspn(scopes, ",");
-
-                if (length == n && strncmp(scopes, scope, n) == 0)
-                        return true;
-                scopes += length + (scopes[length] == ',');
-        }
-        return false;
+        return config_word(config, OPTION_ANONYMOUS, scope, false);
 }
 
 static bool word(const Config *config, const char *name, bool fallback) {
