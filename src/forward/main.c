@@ -28,6 +28,8 @@ static int method_wake(sd_bus_message *call, void *userdata, sd_bus_error *error
         if (r < 0)
                 return r;
         r = sd_bus_reply_method_return(call, NULL);
+        if (strcmp(trigger, "admin") == 0)
+                forwarder->hop_retry_sec = 0; /* somebody has repaired something */
         forward_trigger(forwarder, trigger);
         return r;
 }

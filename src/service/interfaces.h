@@ -7,7 +7,8 @@
  *
  *   RUNTIME/forward            org.emailrelay.Forward1 at /org/emailrelay/Forward (socket-activated)
  *     Wake(s trigger)             look for mail to forward now. Triggers: "client disconnect", "admin",
- *                                 "poll", "startup", "rescan": for the log. Answers when noted.
+ *                                 "poll", "startup", "rescan": for the log; and "admin" tries a next hop anew that
+ *                                 is left alone after a failure. Answers when noted.
  *     Send(s id) → (u code, s text)
  *                                 forward this message before others; answers when it is settled:
  *                                 250 delivered (at least in part), 4xx or 5xx refused with the next hop's text and not

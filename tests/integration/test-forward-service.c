@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "forward-harness.h"
+#include "service/bus.h"
+#include "service/interfaces.h"
 
 /* ── Send and Wake ────────────────────────────────────────────────────────────────────────── */
 
@@ -142,6 +144,33 @@ Test(forward_service, next_hop_comes_back) {
         cr_expect(hop_wait(hop, 2, HARNESS_DEADLINE_SECONDS));
         expect_empty_spool(&forward);
         cr_expect_eq(hop_n_connections(hop), 1);
+        hop_stop(hop);
+        forward_done(&forward);
+}
+
+/* Somebody who asks for it by hand does not wait for the end of the pause, but a message that was tried does. */
+Test(forward_service, by_hand_at_once) {
+        unsigned port = free_port();
+        _cleanup_(freep) char *to = harness_text("127.0.0.1:%u", port), *id = NULL, *reply = NULL;
+        TestForward forward;
+        Hop *hop;
+
+        forward_init(&forward);
+        reply = harness_text("connect failure: cannot connect to %s: connection refused", to);
+        forward_configure(&forward, to, "retry = 1h,1h,5d");
+        id = forward_add(&forward, "one@b.test", NULL);
+        forward_start_service(&forward);
+        cr_assert(wait_for_text(
+                        forward.process.errors, "connection refused", HARNESS_DEADLINE_SECONDS));
+        hop = hop_start(port, NULL, NULL);
+        free(forward_add(&forward, "two@b.test", NULL));
+        cr_assert_eq(bus_call_and_wait(forward.bus_path, BUS_FORWARD_PATH, BUS_FORWARD_INTERFACE,
+                                     "Wake", "admin", 10 * USEC_PER_SEC),
+                        0);
+        cr_expect(hop_wait(hop, 1, HARNESS_DEADLINE_SECONDS));
+        cr_expect_eq(forward_stop_service(&forward, SIGTERM), 0);
+        cr_expect_eq(hop_n_connections(hop), 1);
+        expect_deferred(&forward, id, 1, reply);
         hop_stop(hop);
         forward_done(&forward);
 }
