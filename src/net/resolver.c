@@ -6,6 +6,7 @@
  * its own callback, while those who get an answer may do as they like. Nothing is cached. */
 
 #include <ares.h>
+#include <arpa/nameser.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 
 #include "base/text.h"
 #include "net/host.h"
+#include "net/records.h"
 #include "net/resolver.h"
 
 #define RESOLV_CONF "/etc/resolv.conf"
@@ -44,13 +46,17 @@ struct ResolverQuery {
         char *host;
         uint16_t port;
         int family;
+        int type; /* of the records: ns_t_mx, ns_t_srv, or ns_t_invalid: addresses */
         ResolverDone done;
+        ResolverHostsDone hosts_done; /* of MX and SRV */
         void *userdata;
         sd_event_source *delivery;
         int error;
         char *why; /* NULL: memory was short */
         size_t n_addresses;
         NetAddress *addresses;
+        size_t n_hosts;
+        ResolverHost *hosts;
 };
 
 struct Resolver {
@@ -64,11 +70,18 @@ struct Resolver {
         size_t n_asked;
 };
 
+void resolver_hosts_free(ResolverHost *hosts, size_t n_hosts) {
+        for (size_t i = 0; i < n_hosts; i++)
+                free(hosts[i].name);
+        free(hosts);
+}
+
 static void query_destroy(ResolverQuery *query) {
         sd_event_source_disable_unref(query->delivery);
         free(query->host);
         free(query->why);
         free(query->addresses);
+        resolver_hosts_free(query->hosts, query->n_hosts);
         free(query);
 }
 
@@ -87,12 +100,16 @@ static void query_unlink(ResolverQuery *query) {
 
 static int on_delivery(sd_event_source *source, void *userdata) {
         ResolverQuery *query = userdata;
+        const char *why = query->why ? query->why : "out of memory";
 
         (void) source;
         query_unlink(query);
         query->delivering = true;
-        query->done(query->error, query->why ? query->why : "out of memory", query->addresses,
-                        query->n_addresses, query->userdata);
+        if (query->hosts_done)
+                query->hosts_done(query->error, why, query->hosts, query->n_hosts, query->userdata);
+        else
+                query->done(query->error, why, query->addresses, query->n_addresses,
+                                query->userdata);
         query_destroy(query);
         return 0;
 }
@@ -128,19 +145,27 @@ static const char *family_word(int family) {
 }
 
 static void settle_failure(ResolverQuery *query, int status) {
+        bool records = query->hosts_done;
+
         switch (status) {
         case ARES_ENOTFOUND:
-                query_settle(query, -ENXIO, "no such host");
+                query_settle(query, -ENXIO, records ? "no such domain" : "no such host");
                 break;
         case ARES_ENODATA:
         case ARES_SUCCESS:
-                query_settle(query, -ENODATA, "no %saddress for host", family_word(query->family));
+                if (records)
+                        query_settle(query, -ENODATA, "no %s record of domain",
+                                        query->type == ns_t_mx ? "MX" : "SRV");
+                else
+                        query_settle(query, -ENODATA, "no %saddress for host",
+                                        family_word(query->family));
                 break;
         case ARES_EBADNAME:
-                query_settle(query, -EBADMSG, "not a host name");
+                query_settle(query, -EBADMSG, "not a %s name", records ? "domain" : "host");
                 break;
         default:
-                query_settle(query, -EAGAIN, "cannot look up host (%s)", ares_strerror(status));
+                query_settle(query, -EAGAIN, "cannot look up %s (%s)", records ? "domain" : "host",
+                                ares_strerror(status));
         }
 }
 
@@ -167,20 +192,52 @@ static int copy_addresses(ResolverQuery *query, const struct ares_addrinfo *info
         return 0;
 }
 
-static void on_answer(void *userdata, int status, int timeouts, struct ares_addrinfo *info) {
-        ResolverQuery *query = userdata;
-        int r = 0;
-
-        (void) timeouts;
+/* What every answer has first. False: nobody wants it. */
+static bool take_answer(ResolverQuery *query, int status) {
         query->asked = false;
         if (query->resolver)
                 query->resolver->n_asked--;
         if (query->abandoned) {
                 query_unlink(query);
                 query_destroy(query);
-        } else if (status == ARES_EDESTRUCTION || status == ARES_ECANCELLED)
-                ; /* the resolver goes; the query waits for its owner to free it */
-        else {
+                return false;
+        }
+        /* Else the resolver goes; the query waits for its owner to free it. */
+        return status != ARES_EDESTRUCTION && status != ARES_ECANCELLED;
+}
+
+static void on_records(void *userdata, int status, int timeouts, unsigned char *answer, int size) {
+        ResolverQuery *query = userdata;
+        int r;
+
+        (void) timeouts;
+        if (!take_answer(query, status))
+                return;
+        if (status != ARES_SUCCESS) {
+                settle_failure(query, status);
+                return;
+        }
+
+        r = (query->type == ns_t_mx ? records_read_mx : records_read_srv)(
+                        answer, (size_t) MAX_OF(size, 0), &query->hosts, &query->n_hosts);
+        if (r == 0)
+                query_settle(query, 0, "found");
+        else if (r == -EADDRNOTAVAIL)
+                query_settle(query, r,
+                                query->type == ns_t_mx ? "the domain takes no mail (null MX)"
+                                                       : "the domain does not offer the service");
+        else
+                settle_failure(query, r == -ENODATA  ? ARES_ENODATA
+                                      : r == -ENOMEM ? ARES_ENOMEM
+                                                     : ARES_EBADRESP);
+}
+
+static void on_answer(void *userdata, int status, int timeouts, struct ares_addrinfo *info) {
+        ResolverQuery *query = userdata;
+        int r = 0;
+
+        (void) timeouts;
+        if (take_answer(query, status)) {
                 if (status == ARES_SUCCESS)
                         r = copy_addresses(query, info);
                 if (r < 0)
@@ -389,7 +446,7 @@ static int query_start(ResolverQuery *query) {
         Resolver *resolver = query->resolver;
         NetAddress address;
 
-        if (net_address_from_ip(query->host, query->port, &address) == 0)
+        if (!query->hosts_done && net_address_from_ip(query->host, query->port, &address) == 0)
                 return settle_numeric(query, &address);
         if (!host_name_is_valid(query->host, strlen(query->host))) {
                 settle_failure(query, ARES_EBADNAME);
@@ -399,25 +456,24 @@ static int query_start(ResolverQuery *query) {
         refresh_channel(resolver);
         query->asked = true;
         resolver->n_asked++;
-        ares_getaddrinfo(resolver->channel, query->host, NULL, &hints, on_answer, query);
+        if (query->hosts_done)
+                ares_query(resolver->channel, query->host, ns_c_in, query->type, on_records, query);
+        else
+                ares_getaddrinfo(resolver->channel, query->host, NULL, &hints, on_answer, query);
         update_timer(resolver);
         return 0;
 }
 
-int resolver_lookup(Resolver *resolver, const char *host, uint16_t port, int family,
-                ResolverDone done, void *userdata, ResolverQuery **ret) {
+/* Of the template everything that says what is asked and by whom. */
+static int query_new(Resolver *resolver, const char *host, const ResolverQuery *template,
+                ResolverQuery **ret) {
         ResolverQuery *query = calloc(1, sizeof(ResolverQuery));
         int r;
 
         if (!query)
                 return -ENOMEM;
-        *query = (ResolverQuery){
-                        .host = strdup(host),
-                        .port = port,
-                        .family = family,
-                        .done = done,
-                        .userdata = userdata,
-        };
+        *query = *template;
+        query->host = strdup(host);
         r = query->host ? 0 : -ENOMEM;
         if (r >= 0)
                 r = sd_event_add_defer(resolver->event, &query->delivery, on_delivery, query);
@@ -439,6 +495,35 @@ int resolver_lookup(Resolver *resolver, const char *host, uint16_t port, int fam
 
         *ret = query;
         return 0;
+}
+
+int resolver_lookup(Resolver *resolver, const char *host, uint16_t port, int family,
+                ResolverDone done, void *userdata, ResolverQuery **ret) {
+        ResolverQuery template = {
+                        .port = port,
+                        .family = family,
+                        .done = done,
+                        .userdata = userdata,
+        };
+
+        return query_new(resolver, host, &template, ret);
+}
+
+static int lookup_records(Resolver *resolver, const char *name, int type, ResolverHostsDone done,
+                void *userdata, ResolverQuery **ret) {
+        ResolverQuery template = {.type = type, .hosts_done = done, .userdata = userdata};
+
+        return query_new(resolver, name, &template, ret);
+}
+
+int resolver_lookup_mx(Resolver *resolver, const char *domain, ResolverHostsDone done,
+                void *userdata, ResolverQuery **ret) {
+        return lookup_records(resolver, domain, ns_t_mx, done, userdata, ret);
+}
+
+int resolver_lookup_srv(Resolver *resolver, const char *name, ResolverHostsDone done,
+                void *userdata, ResolverQuery **ret) {
+        return lookup_records(resolver, name, ns_t_srv, done, userdata, ret);
 }
 
 ResolverQuery *resolver_query_free(ResolverQuery *query) {

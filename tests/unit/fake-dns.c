@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Answers A and AAAA questions from a table, as RFC 1035, section 4 has it, and just enough of that. */
+/* Answers A, AAAA, MX and SRV questions from a table, as RFC 1035, section 4 has it, and just enough of that. */
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -14,7 +14,9 @@
 
 enum {
         TYPE_A = 1,
+        TYPE_MX = 15,
         TYPE_AAAA = 28,
+        TYPE_SRV = 33,
         HEADER_SIZE = 12,
         RCODE_SERVFAIL = 2,
         RCODE_NXDOMAIN = 3,
@@ -27,6 +29,10 @@ static const struct {
         bool silent, garbage;
         const char *ipv4[3], *ipv6[3];
         unsigned n_generated; /* this many of each family instead: 127.0.1.N and ::1:N */
+        struct {
+                uint16_t numbers[3]; /* MX: preference; SRV: priority, weight, port (0: FakeDns.port) */
+                const char *name;
+        } mx[4], srv[4];
 } zone[] = {
                 {"one.test", .ipv4 = {"127.0.0.1"}},
                 {"two.test", .ipv4 = {"127.0.0.2", "127.0.0.1"}},
@@ -35,6 +41,27 @@ static const struct {
                 {"xn--bcher-kva.test", .ipv4 = {"127.0.0.1"}},
                 {"many.test", .n_generated = 17},
                 {"empty.test"},
+                {"mx.test", .mx = {{{30}, "six.test"}, {{10}, "One.test"}, {{20}, "two.test"}}},
+                {"equal.test", .mx = {{{5}, "a.test"}, {{5}, "b.test"}, {{5}, "c.test"}}},
+                {"null.test", .ipv4 = {"127.0.0.1"}, .mx = {{{0}, "."}}},
+                {"nearly-null.test", .mx = {{{0}, "."}, {{10}, "one.test"}}},
+                {"hostile.test", .mx = {{{1}, "a\nb.test"}, {{2}, "127.0.0.1"}, {{3}, "a b.test"},
+                                                 {{4}, "one.test"}}},
+                {"unusable.test",
+                                .mx = {{{1}, "a\nb.test"}, {{2}, "127.0.0.1"}, {{3}, "\303.test"}}},
+                {"stale.test", .mx = {{{1}, "nowhere.test"}, {{2}, "empty.test"},
+                                               {{3}, "one.test"}}},
+                {"dead.test", .mx = {{{1}, "servfail.test"}, {{2}, "nowhere.test"}}},
+                {"nowhere-mx.test", .mx = {{{1}, "nowhere.test"}}},
+                {"two-hosts.test", .mx = {{{1}, "two.test"}, {{2}, "six.test"}}},
+                {"silent-first.test", .mx = {{{1}, "silent.test"}, {{2}, "one.test"}}},
+                {"_submission._tcp.srv.test",
+                                .srv = {{{20, 0, 26}, "two.test"}, {{10, 1, 0}, "one.test"},
+                                                {{30, 0, 27}, "six.test"}}},
+                {"_smtp._tcp.srv.test", .srv = {{{1, 0, 0}, "both.test"}}},
+                {"_submission._tcp.none.test", .srv = {{{0, 0, 1}, "."}}},
+                {"_submission._tcp.hostile.test",
+                                .srv = {{{1, 0, 25}, "a\nb.test"}, {{2, 0, 65535}, "one.test"}}},
                 {"servfail.test", .rcode = RCODE_SERVFAIL},
                 {"refused.test", .rcode = RCODE_REFUSED},
                 {"silent.test", .silent = true},
@@ -48,6 +75,46 @@ static size_t put_record(uint8_t *p, unsigned type, const void *data, size_t siz
         memcpy(p, head, sizeof(head));
         memcpy(p + sizeof(head), data, size);
         return sizeof(head) + size;
+}
+
+static size_t put_name(uint8_t *out, const char *name) {
+        size_t n = 0;
+
+        while (*name && *name != '.') {
+                size_t label = strcspn(name, ".");
+
+                out[n++] = (uint8_t) label;
+                memcpy(out + n, name, label);
+                n += label;
+                name += label + (name[label] == '.');
+        }
+        out[n++] = 0;
+        return n;
+}
+
+static size_t put_hosts(uint8_t *answer, size_t size, size_t row, unsigned type, uint16_t port) {
+        size_t n_numbers = type == TYPE_MX ? 1 : 3;
+
+        for (size_t i = 0; i < 4 && (type == TYPE_MX || type == TYPE_SRV); i++) {
+                const uint16_t *numbers =
+                                (type == TYPE_MX ? zone[row].mx : zone[row].srv)[i].numbers;
+                const char *name = (type == TYPE_MX ? zone[row].mx : zone[row].srv)[i].name;
+                uint8_t data[300];
+                size_t n = 0;
+
+                if (!name)
+                        break;
+                for (size_t j = 0; j < n_numbers; j++) {
+                        uint16_t number = numbers[j] == 0 && j == 2 ? port : numbers[j];
+
+                        data[n++] = (uint8_t) (number >> 8);
+                        data[n++] = (uint8_t) (number & 0xff);
+                }
+                n += put_name(data + n, name);
+                size += put_record(answer + size, type, data, n);
+                answer[7]++;
+        }
+        return size;
 }
 
 static size_t put_records(uint8_t *answer, size_t size, size_t row, unsigned type) {
@@ -124,6 +191,7 @@ static int on_question(sd_event_source *source, int fd, uint32_t revents, void *
         else {
                 message[3] |= (uint8_t) zone[row].rcode;
                 size = put_records(message, size, row, type);
+                size = put_hosts(message, size, row, type, dns->port);
         }
         (void) sendto(fd, message, size, 0, (struct sockaddr *) &client, client_size);
         return 0;
