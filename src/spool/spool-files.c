@@ -95,6 +95,14 @@ bool spool_content_in_use(Spool *spool, const char *id) {
         return false;
 }
 
+/* When root is the first to look at the directory of a service, the service must be able to open the file, too. */
+static void give_to_owner(Spool *spool, int fd) {
+        struct stat st;
+
+        if (geteuid() == 0 && fstat(spool->dir_fd, &st) == 0 && st.st_uid != 0)
+                (void) fchown(fd, st.st_uid, (gid_t) -1); /* the group may still be the way in */
+}
+
 int spool_lock_open(Spool *spool) {
         for (unsigned i = 0; i < 10; i++) {
                 int fd = openat(spool->dir_fd, LOCK_NAME, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
@@ -104,6 +112,8 @@ int spool_lock_open(Spool *spool) {
                 fd = spool_create(spool, LOCK_NAME);
                 if (fd < 0 && fd != -EEXIST)
                         return fd;
+                if (fd >= 0)
+                        give_to_owner(spool, fd);
                 (void) close_fd(fd); /* write-only: open it as everybody else does */
         }
         return -EAGAIN; /* somebody removes it over and over */
