@@ -290,7 +290,12 @@ static int append_envelope(const List *list, Buffer *line, const Item *item) {
         _cleanup_(freep) char *from = show_text(*envelope->from ? envelope->from : "<>");
         int r;
 
-        r = from ? buffer_printf(line, "%5u  ", envelope->attempts) : -ENOMEM;
+        if (!from)
+                return -ENOMEM;
+        if (item->state == SPOOL_STATE_BAD) /* its count has begun anew, for when it is put back */
+                r = buffer_printf(line, "%5s  ", "-");
+        else
+                r = buffer_printf(line, "%5u  ", envelope->attempts);
         if (r >= 0)
                 r = append_time(line, waits && envelope->next_attempt_sec > 0 ? list->now_sec : 0,
                                 envelope->next_attempt_sec, 8);

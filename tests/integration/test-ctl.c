@@ -220,7 +220,7 @@ Test(ctl, list) {
                         "alice@a.test              bob@b.test, carol@c.test\n        451 4.3.0 later\n",
                         "a\\x1b[2Jb@a.test",
                         "failed",
-                        "<>  ",
+                        "    -         -  <>  ",
                         "\n        550 no\n",
                         "(unreadable)\n        unknown format id: #2821.99\n",
                         "busy",
