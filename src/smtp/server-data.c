@@ -50,6 +50,7 @@ static void judge_content(SmtpServer *server) {
 
 static int end_content(SmtpServer *server) {
         SmtpServerDoom doom = server->transaction.doom;
+        int r;
 
         server->mode = SMTP_SERVER_COMMAND;
         if (doom == SMTP_SERVER_FINE) {
@@ -58,7 +59,9 @@ static int end_content(SmtpServer *server) {
         }
 
         smtp_server_end_transaction(server);
-        return smtp_server_refuse(server, dooms[doom].code, dooms[doom].enhanced, dooms[doom].text);
+        r = smtp_server_refuse(server, dooms[doom].code, dooms[doom].enhanced, dooms[doom].text);
+        server->refusal_of_message = true;
+        return r;
 }
 
 /* A transaction without a recipient ends with its DATA or BDAT. */

@@ -82,6 +82,7 @@ struct SmtpServer {
         Buffer refusal;    /* the refused reply, terminated */
         Buffer about;      /* the command, escaped, terminated */
         unsigned refusal_code;
+        bool refusal_of_message; /* its content, at its end: the transaction is already over */
 
         Buffer scratch; /* the text of the reply in the making */
         Buffer output;

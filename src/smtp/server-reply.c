@@ -122,6 +122,7 @@ static int remember_refusal(
                 return r;
 
         server->refusal_code = code;
+        server->refusal_of_message = false;
         buffer_consume(&server->about, buffer_size(&server->about));
         r = text_escape(&server->about, buffer_data(&server->command),
                         buffer_size(&server->command), SMTP_SERVER_ABOUT_MAX);
@@ -200,4 +201,8 @@ const char *smtp_server_refusal(
         *ret_code = server->refusal_code;
         *ret_about = buffer_data(&server->about);
         return buffer_data(&server->refusal);
+}
+
+bool smtp_server_refusal_of_message(const SmtpServer *server) {
+        return server->refusal_of_message;
 }

@@ -21,13 +21,14 @@ typedef struct SmtpServerConfig {
         const char *domain;   /* in greeting and EHLO */
         const char *software; /* "E-MailRelay V0.1.0": in the greeting */
         uint64_t size_max;    /* content octets, 0 = no limit and SIZE is not announced */
-        bool pipelining, chunking, smtputf8, smtputf8_strict, strict_parsing, alabels, enhanced_codes;
+        bool pipelining, chunking, smtputf8, smtputf8_strict, strict_parsing, alabels,
+                        enhanced_codes;
         bool anonymous_vrfy, anonymous_server;
         bool refuse_bare_newlines;
-        size_t line_max;      /* octets of a command line, CR LF included; at least 2 */
-        size_t address_max;   /* octets between the brackets */
+        size_t line_max;         /* octets of a command line, CR LF included; at least 2 */
+        size_t address_max;      /* octets between the brackets */
         unsigned recipients_max; /* 0 in this and what follows: no limit */
-        unsigned errors_max;   /* 500, 501, 502, 503, 504, 555: the one that reaches it is answered, then 421 and close */
+        unsigned errors_max; /* 500, 501, 502, 503, 504, 555: the one that reaches it is answered, then 421 and close */
         unsigned refusals_max; /* other 5xx */
         unsigned received_max;
         /* Shows the dialogue when not NULL: one command line or reply line, no line end; content never. */
@@ -39,11 +40,11 @@ typedef enum SmtpEvent {
         SMTP_MAIL,       /* a sender, syntactically fine: smtp_server_settle() */
         SMTP_RCPT,       /* a recipient: smtp_server_settle() */
         SMTP_VRFY,       /* smtp_server_argument() to verify: smtp_server_settle() */
-        SMTP_CONTENT,    /* octets wait in smtp_server_content(); take as many as you like, feed on */
-        SMTP_COMMIT,     /* end of data, all content is in smtp_server_content() or was taken: make it durable, then settle */
-        SMTP_RESET,      /* the transaction is over without COMMIT: forget sender, recipients and content */
-        SMTP_REFUSED,    /* the engine has refused something by itself: smtp_server_refusal(), for the log; feed on */
-        SMTP_CLOSE,      /* send the output, then close */
+        SMTP_CONTENT, /* octets wait in smtp_server_content(); take as many as you like, feed on */
+        SMTP_COMMIT, /* end of data, all content is in smtp_server_content() or was taken: make it durable, then settle */
+        SMTP_RESET, /* the transaction is over without COMMIT: forget sender, recipients and content */
+        SMTP_REFUSED, /* the engine has refused something by itself: smtp_server_refusal(), for the log; feed on */
+        SMTP_CLOSE, /* send the output, then close */
         _SMTP_EVENT_MAX,
 } SmtpEvent;
 
@@ -58,7 +59,8 @@ int smtp_server_greet(SmtpServer *server);
 /* Consumes at most one event's worth of input (nothing before the greeting); ret_used gets the octets consumed (they are the caller's to drop).
  * While an event waits for smtp_server_settle() nothing may be fed. Input that is offered again is not scanned again. Returns
  * 0, or -ENOMEM. What the peer gets wrong is a reply, not an error. */
-int smtp_server_feed(SmtpServer *server, const char *data, size_t size, size_t *ret_used, SmtpEvent *ret_event);
+int smtp_server_feed(SmtpServer *server, const char *data, size_t size, size_t *ret_used,
+                SmtpEvent *ret_event);
 
 /* Answers MAIL, RCPT, VRFY or COMMIT. 2xx accepts, 4xx and 5xx refuse. `enhanced` ("2.1.5") is sent only when
  * enhanced codes are on and may be NULL (then 2.1.0 for MAIL, 2.1.5 for RCPT, else X.0.0 derived from the code, as when
@@ -84,16 +86,22 @@ const SmtpAddress *smtp_server_address(const SmtpServer *server); /* at MAIL, RC
 const char *smtp_server_argument(const SmtpServer *server);       /* at VRFY */
 const char *smtp_server_helo(const SmtpServer *server);           /* "" before EHLO */
 bool smtp_server_is_esmtp(const SmtpServer *server);
-bool smtp_server_in_transaction(const SmtpServer *server);        /* between MAIL and the end */
-bool smtp_server_in_content(const SmtpServer *server);            /* after 354, or between BDATs */
-bool smtp_server_in_command(const SmtpServer *server);            /* an unfinished command line has been seen */
+bool smtp_server_in_transaction(const SmtpServer *server); /* between MAIL and the end */
+bool smtp_server_in_content(const SmtpServer *server);     /* after 354, or between BDATs */
+bool smtp_server_in_command(
+                const SmtpServer *server); /* an unfinished command line has been seen */
 
 /* MAIL parameters of the transaction. */
 SmtpBody smtp_server_body(const SmtpServer *server);
-bool smtp_server_utf8(const SmtpServer *server);             /* SMTPUTF8 was given */
-uint64_t smtp_server_size(const SmtpServer *server);         /* SIZE=, 0 when absent */
-const char *smtp_server_mail_auth(const SmtpServer *server); /* AUTH= as xtext or "<>", "" when absent */
+bool smtp_server_utf8(const SmtpServer *server);     /* SMTPUTF8 was given */
+uint64_t smtp_server_size(const SmtpServer *server); /* SIZE=, 0 when absent */
+const char *smtp_server_mail_auth(
+                const SmtpServer *server); /* AUTH= as xtext or "<>", "" when absent */
 
 /* At SMTP_REFUSED (and after settle with 4xx, 5xx): the reply line as sent, and what it was about (the command line, escaped,
  * at most 200 octets). */
-const char *smtp_server_refusal(const SmtpServer *server, unsigned *ret_code, const char **ret_about);
+const char *smtp_server_refusal(
+                const SmtpServer *server, unsigned *ret_code, const char **ret_about);
+
+/* The refusal is the end of a message whose SMTP_RESET has been told: for the log. */
+bool smtp_server_refusal_of_message(const SmtpServer *server);

@@ -18,15 +18,17 @@
 
 enum {
         CHUNK_SIZE = 128 * 1024,
+        RECIPIENTS_LOGGED_MAX = 20,
 };
 
 struct Intake {
         Session *session;
         Smtpd *smtpd;
         Envelope *envelope;
-        SpoolWriter *writer;
-        Buffer chunk; /* content that is not written yet */
-        int error;    /* of the first write that failed: the rest is read and dropped */
+        SpoolWriter *writer;       /* NULL when the message was dropped; */
+        char id[SPOOL_ID_MAX + 1]; /* then this is its id */
+        Buffer chunk;              /* content that is not written yet */
+        int error; /* of the first write that failed: the rest is read and dropped */
         bool at_work;
         Commit commit;
 };
@@ -90,6 +92,23 @@ Intake *intake_free(Intake *intake) {
         buffer_done(&intake->chunk);
         free(intake);
         return NULL;
+}
+
+void intake_drop(Intake *intake) {
+        if (!intake || !intake->writer)
+                return;
+        assert(!intake->session->waiting);
+        (void) snprintf(intake->id, sizeof(intake->id), "%s", spool_writer_id(intake->writer));
+        intake->writer = spool_writer_free(intake->writer);
+        buffer_done(&intake->chunk);
+}
+
+const char *intake_id(const Intake *intake) {
+        return intake->writer ? spool_writer_id(intake->writer) : intake->id;
+}
+
+const char *intake_from(const Intake *intake) {
+        return intake->envelope->from;
 }
 
 int intake_add_recipient(Intake *intake, const SmtpAddress *address) {
@@ -202,12 +221,29 @@ static int refuse(Intake *intake) {
         return smtp_server_settle(intake->session->server, code, full ? "4.3.1" : "4.3.0", text);
 }
 
+/* "<a@b>, <c@d> and 7 more": the journal tells whether there ever was mail for somebody. */
+static int list_recipients(const Envelope *envelope, Buffer *list) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < envelope->n_recipients; i++)
+                if (i < RECIPIENTS_LOGGED_MAX)
+                        r = buffer_printf(list, "%s<%s>", i > 0 ? ", " : "",
+                                        envelope->recipients[i].address);
+        if (r >= 0 && envelope->n_recipients > RECIPIENTS_LOGGED_MAX)
+                r = buffer_printf(list, " and %zu more",
+                                envelope->n_recipients - RECIPIENTS_LOGGED_MAX);
+        return r < 0 ? r : buffer_append(list, "", 1);
+}
+
 static void log_accepted(Intake *intake) {
         Session *session = intake->session;
         const Envelope *envelope = intake->envelope;
         const char *id = spool_writer_id(intake->writer);
+        _cleanup_(buffer_done) Buffer list = {};
         char size[24], recipients[24];
+        int r;
 
+        r = list_recipients(envelope, &list);
         (void) snprintf(size, sizeof(size), "%llu",
                         (unsigned long long) spool_writer_size(intake->writer));
         (void) snprintf(recipients, sizeof(recipients), "%zu", envelope->n_recipients);
@@ -220,9 +256,9 @@ static void log_accepted(Intake *intake) {
                                         {"EMAILRELAY_FROM", envelope->from},
                                         {"EMAILRELAY_SIZE", size},
                                         {"EMAILRELAY_RECIPIENTS", recipients}),
-                        "%s: accepted from <%s> by way of %s, size %s, recipients %s, first <%s>",
-                        id, envelope->from, envelope->client, size, recipients,
-                        envelope->recipients[0].address);
+                        "%s: accepted from <%s> by way of %s, size %s, recipients %s: %s", id,
+                        envelope->from, envelope->client, size, recipients,
+                        r < 0 ? strerror(-r) : buffer_data(&list));
 }
 
 static void note_success(Intake *intake) {

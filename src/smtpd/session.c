@@ -115,10 +115,22 @@ static void log_refusal(Session *session) {
 
         reply = smtp_server_refusal(session->server, &code, &about);
         session->smtpd->n_refused++;
-        log_event(LOG_NOTICE, LOG_MESSAGE_REJECTED,
-                        LOG_FIELDS(SESSION_FIELDS(session), {"EMAILRELAY_REPLY", reply},
-                                        {"EMAILRELAY_COMMAND", about}),
-                        "refused \"%s\" of %s: %s", about, session->peer, reply);
+        if (session->intake && (smtp_server_in_transaction(session->server) ||
+                                               smtp_server_refusal_of_message(session->server)))
+                log_event(LOG_NOTICE, LOG_MESSAGE_REJECTED,
+                                LOG_FIELDS(SESSION_FIELDS(session),
+                                                {"EMAILRELAY_MSGID", intake_id(session->intake)},
+                                                {"EMAILRELAY_FROM", intake_from(session->intake)},
+                                                {"EMAILRELAY_REPLY", reply},
+                                                {"EMAILRELAY_COMMAND", about}),
+                                "%s: refused \"%s\" of %s, sender <%s>: %s",
+                                intake_id(session->intake), about, session->peer,
+                                intake_from(session->intake), reply);
+        else
+                log_event(LOG_NOTICE, LOG_MESSAGE_REJECTED,
+                                LOG_FIELDS(SESSION_FIELDS(session), {"EMAILRELAY_REPLY", reply},
+                                                {"EMAILRELAY_COMMAND", about}),
+                                "refused \"%s\" of %s: %s", about, session->peer, reply);
 }
 
 int session_settle(Session *session, unsigned code, const char *enhanced, const char *text) {
@@ -133,6 +145,7 @@ int session_settle(Session *session, unsigned code, const char *enhanced, const 
 static int on_mail(Session *session) {
         int r;
 
+        session->intake = intake_free(session->intake); /* what RESET has left */
         r = intake_new(session, &session->intake);
         if (r < 0)
                 return session_settle(
@@ -165,7 +178,7 @@ static int handle_event(Session *session, SmtpEvent event) {
                 return intake_commit(session->intake);
         case SMTP_RESET:
                 session->content_begun = 0;
-                session->intake = intake_free(session->intake);
+                intake_drop(session->intake);
                 return 0;
         case SMTP_REFUSED:
                 log_refusal(session);

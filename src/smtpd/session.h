@@ -63,6 +63,13 @@ int intake_new(Session *session, Intake **ret);
 /* Forgets the message, of which nothing stays on disk unless it was committed. Returns NULL. */
 Intake *intake_free(Intake *intake);
 
+/* Nothing of the message stays on disk; its id and its sender are kept until intake_free(). NULL is allowed. */
+void intake_drop(Intake *intake);
+
+/* For the log: the id that the message has, or will have, and its sender. */
+const char *intake_id(const Intake *intake);
+const char *intake_from(const Intake *intake);
+
 int intake_add_recipient(Intake *intake, const SmtpAddress *address);
 
 /* Takes content from the engine; hands it to a worker when there is enough, and then the session waits. */

@@ -60,11 +60,11 @@ Test(limits, refusals_are_logged) {
                         {"size = 100\n", HELLO "C: MAIL FROM:<a@b> SIZE=101\nS: 552\n" GOODBYE,
                                         "refused \"MAIL FROM:<a@b> SIZE=101\" of 127.0.0.1:"},
                         {"size = 10\n", HELLO TO_DATA "C: 0123456789\nC: .\nS: 552\n" GOODBYE,
-                                        "552 message size exceeds fixed maximum message size"},
+                                        ", sender <a@from.test>: 552 message size exceeds fixed maximum message size"},
                         {"max-recipients = 1\n",
                                         HELLO
                                         "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250\nC: RCPT TO:<e@f>\nS: 452\n" GOODBYE,
-                                        "refused \"RCPT TO:<e@f>\" of 127.0.0.1:"},
+                                        ".1: refused \"RCPT TO:<e@f>\" of 127.0.0.1:"},
                         {"max-received = 1\n",
                                         HELLO TO_DATA
                                         "C: Received: a\nC: Received: b\nC: \nC: .\nS: 554\n" GOODBYE,

@@ -168,6 +168,7 @@ Test(smtpd, content_is_stored_as_sent) {
         cr_expect(strstr(envelope, "X-MailRelay-ToCount: 2\r\n"), "%s", envelope);
         cr_expect(strstr(envelope, "X-MailRelay-Client: 127.0.0.1\r\n"), "%s", envelope);
         expect_log(&smtpd, "accepted from <a@from.test> by way of 127.0.0.1");
+        expect_log(&smtpd, "recipients 2: <b@to.test>, <c@to.test>");
         smtpd_done(&smtpd);
 }
 
