@@ -37,16 +37,16 @@ typedef enum LogTarget {
 
 typedef struct LogConfig {
         LogTarget target;
-        int level;             /* highest syslog priority that is logged; 0 means LOG_INFO */
-        const char *program;   /* "emailrelay": what classic lines begin with */
-        bool to_stderr;        /* CLASSIC only */
-        bool to_syslog;        /* CLASSIC only */
-        int syslog_facility;   /* 0 means LOG_MAIL */
-        const char *file;      /* CLASSIC only: path with %d (YYYYMMDD) and %h (HH), or NULL; instead of stderr */
-        bool with_time;        /* classic line: YYYYMMDD.HHMMSS.mmm: */
-        bool with_address;     /* classic line: the value of EMAILRELAY_CLIENT */
-        bool with_msgid;       /* classic line: the value of EMAILRELAY_MSGID without "emailrelay." */
-        bool asynchronous;     /* start the thread: daemons yes, tools no */
+        int level;           /* highest syslog priority that is logged; 0 means LOG_INFO */
+        const char *program; /* "emailrelay": what classic lines begin with */
+        bool to_stderr;      /* CLASSIC only */
+        bool to_syslog;      /* CLASSIC only */
+        int syslog_facility; /* 0 means LOG_MAIL */
+        const char *file; /* CLASSIC only: path with %d (YYYYMMDD) and %h (HH), or NULL; instead of stderr */
+        bool with_time;    /* classic line: YYYYMMDD.HHMMSS.mmm: */
+        bool with_address; /* classic line: the value of EMAILRELAY_CLIENT */
+        bool with_msgid;   /* classic line: the value of EMAILRELAY_MSGID without "emailrelay." */
+        bool asynchronous; /* start the thread: daemons yes, tools no */
 } LogConfig;
 
 /* Opens the log; called again it changes to the new configuration (strings are copied), and
@@ -65,8 +65,8 @@ bool log_enabled(int priority);
 /* Logs one record. `message_id` is a 128-bit id in hex with a catalog entry (base/messages.h),
  * or NULL. The text is a sentence without a line end; control characters in it are escaped.
  * Never fails, never blocks when asynchronous. errno is left alone. */
-void log_event(int priority, const char *message_id, const LogField *fields, const char *format, ...)
-                _printf_(4, 5);
+void log_event(int priority, const char *message_id, const LogField *fields, const char *format,
+                ...) _printf_(4, 5);
 
 #define log_error(...)   log_event(LOG_ERR, NULL, LOG_NO_FIELDS, __VA_ARGS__)
 #define log_warning(...) log_event(LOG_WARNING, NULL, LOG_NO_FIELDS, __VA_ARGS__)

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define _cleanup_(f) __attribute__((cleanup(f)))
+#define _cleanup_(f)         __attribute__((cleanup(f)))
 #define _printf_(fmt, first) __attribute__((format(printf, fmt, first)))
-#define _unused_ __attribute__((unused))
+#define _unused_             __attribute__((unused))
 
 #define ELEMENTSOF(array) (sizeof(array) / sizeof((array)[0]))
 #define MIN_OF(a, b)      ((a) < (b) ? (a) : (b))
@@ -40,7 +40,7 @@
 
 /* Defines `NAMEp()`, the cleanup function of a local pointer that is freed with NAME(). */
 #define DEFINE_CLEANUP(type, function)                                                             \
-        static inline void function##p(type **pointer) {                                          \
+        static inline void function##p(type **pointer) {                                           \
                 if (*pointer)                                                                      \
                         function(*pointer);                                                        \
         }

@@ -137,7 +137,8 @@ int workers_new(sd_event *event, unsigned n_threads, Workers **ret) {
         if (workers->event_fd < 0)
                 return -errno;
 
-        r = sd_event_add_io(event, &workers->source, workers->event_fd, EPOLLIN, on_results, workers);
+        r = sd_event_add_io(
+                        event, &workers->source, workers->event_fd, EPOLLIN, on_results, workers);
         if (r < 0)
                 return r;
 

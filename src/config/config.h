@@ -74,7 +74,8 @@ int config_complain(Config *config, OptionId option, const char *format, ...) _p
 /* Values. The string and list forms belong to the config. */
 bool config_is_set(const Config *config, OptionId option); /* given by somebody, not the default */
 bool config_flag(const Config *config, OptionId option);
-uint64_t config_number(const Config *config, OptionId option); /* NUMBER; OCTETS; TIME in microseconds */
+uint64_t config_number(
+                const Config *config, OptionId option); /* NUMBER; OCTETS; TIME in microseconds */
 const char *config_string(const Config *config, OptionId option); /* NULL when unset */
 size_t config_list(const Config *config, OptionId option, const char *const **ret);
 

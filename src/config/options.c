@@ -9,6 +9,8 @@
 #include "base/util.h"
 #include "config/options.h"
 
+/* A row is a line or two: the tool would make a column of it. */
+/* clang-format off */
 #define C OPTION_USER_CLASSIC
 #define S OPTION_USER_SMTPD
 #define F OPTION_USER_FORWARD
@@ -175,9 +177,12 @@ const OptionRow option_table[_OPTION_MAX] = {
         [OPTION_CLOSE_STDERR] = FLAG("close-stderr", 'e', C, LOGGING, "close stderr once the ports are open"),
 };
 
+/* clang-format on */
+
 int option_find(const char *name, size_t size) {
         for (int i = 0; i < _OPTION_MAX; i++)
-                if (strlen(option_table[i].name) == size && memcmp(option_table[i].name, name, size) == 0)
+                if (strlen(option_table[i].name) == size &&
+                                memcmp(option_table[i].name, name, size) == 0)
                         return i;
         return -1;
 }

@@ -87,9 +87,9 @@ typedef enum OptionType {
         OPTION_TYPE_OCTETS,   /* number with K M G, within minimum..maximum */
         OPTION_TYPE_TIME,     /* parse_timespan(); kept, and limited, in microseconds; 0 = none */
         OPTION_TYPE_STRING,
-        OPTION_TYPE_PATH,     /* a string; not empty */
-        OPTION_TYPE_LIST,     /* comma list, repeated occurrences append, empty clears */
-        OPTION_TYPE_RETRY,    /* "no", or FIRST[,LONGEST[,GIVE-UP]] time spans: kept as a string */
+        OPTION_TYPE_PATH,  /* a string; not empty */
+        OPTION_TYPE_LIST,  /* comma list, repeated occurrences append, empty clears */
+        OPTION_TYPE_RETRY, /* "no", or FIRST[,LONGEST[,GIVE-UP]] time spans: kept as a string */
         _OPTION_TYPE_MAX,
 } OptionType;
 
@@ -107,14 +107,15 @@ typedef struct OptionRow {
         const char *name;
         char letter; /* the classic short form, or 0 */
         OptionType type;
-        unsigned users;         /* bits of OptionUser */
-        const char *section;    /* heading in --help and the manual page */
+        unsigned users;            /* bits of OptionUser */
+        const char *section;       /* heading in --help and the manual page */
         const char *default_value; /* as in an option file; NULL = unset, flags: off */
         uint64_t minimum, maximum; /* NUMBER, OCTETS; TIME in microseconds */
-        const char *const *words;  /* LIST and STRING with a fixed vocabulary: the words, NULL-terminated, or NULL = any */
-        const char *metavar;    /* "host:port"; NULL for flags */
-        const char *help;       /* one sentence, no full stop */
-        bool cli_only;          /* refused in option files: config, instance, help, version, json, once */
+        const char *const *
+                        words; /* LIST and STRING with a fixed vocabulary: the words, NULL-terminated, or NULL = any */
+        const char *metavar; /* "host:port"; NULL for flags */
+        const char *help;    /* one sentence, no full stop */
+        bool cli_only; /* refused in option files: config, instance, help, version, json, once */
 } OptionRow;
 
 extern const OptionRow option_table[_OPTION_MAX];

@@ -31,5 +31,5 @@ void smtp_address_done(SmtpAddress *address);
  * included; only a blank or the end may follow. 0; -EBADMSG with *ret_why set to a static reason of
  * spec/smtp-server.md section 4 ("missing angle brackets in mailbox name", "invalid character in mailbox name",
  * "mailbox name too long", …); -ENOMEM. */
-int smtp_address_parse(const char *text, size_t size, const SmtpAddressRules *rules, SmtpAddress *ret,
-                size_t *ret_used, const char **ret_why);
+int smtp_address_parse(const char *text, size_t size, const SmtpAddressRules *rules,
+                SmtpAddress *ret, size_t *ret_used, const char **ret_why);

@@ -16,13 +16,13 @@
 typedef struct SmtpClient SmtpClient;
 
 typedef struct SmtpClientConfig {
-        const char *helo;      /* what EHLO says: a domain, or an address literal such as [127.0.0.1] */
-        bool pipelining;       /* MAIL, RCPT (and DATA when to_some or one recipient) in one write, if offered */
-        bool chunking;         /* BDAT if offered */
-        bool smtputf8_strict;  /* refuse UTF-8 addresses to servers without SMTPUTF8, else send anyway */
-        bool eightbit_strict;  /* refuse an 8BITMIME body to servers without 8BITMIME */
+        const char *helo; /* what EHLO says: a domain, or an address literal such as [127.0.0.1] */
+        bool pipelining; /* MAIL, RCPT (and DATA when to_some or one recipient) in one write, if offered */
+        bool chunking;        /* BDAT if offered */
+        bool smtputf8_strict; /* refuse UTF-8 addresses to servers without SMTPUTF8, else send anyway */
+        bool eightbit_strict; /* refuse an 8BITMIME body to servers without 8BITMIME */
         bool binarymime_strict; /* refuse a BINARYMIME body to servers without CHUNKING and BINARYMIME */
-        bool to_some;          /* deliver to accepted recipients even if others are refused */
+        bool to_some;           /* deliver to accepted recipients even if others are refused */
         void (*trace)(void *userdata, bool sent, const char *line, size_t size); /* or NULL */
 } SmtpClientConfig;
 
@@ -30,17 +30,17 @@ typedef struct SmtpClientMessage {
         const char *from; /* "" for <> */
         const char *const *recipients;
         size_t n_recipients; /* at least 1 */
-        uint64_t size;    /* octets of the content file: SIZE= and BDAT */
+        uint64_t size;       /* octets of the content file: SIZE= and BDAT */
         SmtpBody body;
-        bool utf8;        /* SMTPUTF8 is needed */
+        bool utf8; /* SMTPUTF8 is needed */
 } SmtpClientMessage;
 
 typedef enum SmtpClientEvent {
         SMTP_CLIENT_WANT_INPUT, /* send the output, feed when octets arrive */
         SMTP_CLIENT_READY,      /* the session is open: smtp_client_send() the first message */
         SMTP_CLIENT_CONTENT,    /* pass content with smtp_client_content() until all is passed */
-        SMTP_CLIENT_DONE,       /* the message's results are final: smtp_client_send() the next, or _quit() */
-        SMTP_CLIENT_FAILED,     /* the session is over (smtp_client_failure()); results of the message so far stand */
+        SMTP_CLIENT_DONE, /* the message's results are final: smtp_client_send() the next, or _quit() */
+        SMTP_CLIENT_FAILED, /* the session is over (smtp_client_failure()); results of the message so far stand */
         _SMTP_CLIENT_EVENT_MAX,
 } SmtpClientEvent;
 
@@ -50,7 +50,7 @@ typedef enum SmtpResult {
         SMTP_RESULT_DELIVERED, /* accepted, and the final reply was 250 */
         SMTP_RESULT_DEFERRED,  /* 4xx, for it or for the whole message */
         SMTP_RESULT_REFUSED,   /* 5xx, for it or for the whole message */
-        SMTP_RESULT_HELD,      /* accepted itself, but nothing was sent because others were refused (not to_some) */
+        SMTP_RESULT_HELD, /* accepted itself, but nothing was sent because others were refused (not to_some) */
         _SMTP_RESULT_MAX,
 } SmtpResult;
 
@@ -67,7 +67,8 @@ DEFINE_CLEANUP(SmtpClient, smtp_client_free)
 /* Feeds what the peer sent; consumes up to one event's worth. Also call it with size 0 after smtp_client_send() or
  * smtp_client_content(), and when the output has been sent, to learn the next event. READY and DONE are told once, CONTENT and FAILED
  * each time. A reply to a command that was not yet taken out of the output counts as unsolicited: FAILED. 0 or -ENOMEM. */
-int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *ret_used, SmtpClientEvent *ret_event);
+int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *ret_used,
+                SmtpClientEvent *ret_event);
 
 /* Starts a message after READY or DONE. The strings must stay until DONE or FAILED. A message that this
  * server cannot take (SIZE exceeded, strict settings) is DONE at once with code 0 and a text of the spec. 0 or -ENOMEM. */

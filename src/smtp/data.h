@@ -12,14 +12,14 @@
 #include "base/buffer.h"
 
 typedef struct SmtpDecoder {
-        unsigned state;          /* private: where in CR LF . CR LF we are */
-        unsigned header;         /* private: position within a header line's name */
-        bool chunked;            /* BDAT: no dots, no end mark */
-        bool binary;             /* BINARYMIME: octets are kept as they are */
-        bool refuse_bare;        /* stop producing content at the first lone CR or LF */
-        bool bare_seen;          /* a lone CR or LF came */
-        unsigned n_received;     /* Received: lines in the header section */
-        uint64_t n_octets;       /* content octets produced */
+        unsigned state;      /* private: where in CR LF . CR LF we are */
+        unsigned header;     /* private: position within a header line's name */
+        bool chunked;        /* BDAT: no dots, no end mark */
+        bool binary;         /* BINARYMIME: octets are kept as they are */
+        bool refuse_bare;    /* stop producing content at the first lone CR or LF */
+        bool bare_seen;      /* a lone CR or LF came */
+        unsigned n_received; /* Received: lines in the header section */
+        uint64_t n_octets;   /* content octets produced */
 } SmtpDecoder;
 
 void smtp_decoder_init(SmtpDecoder *decoder, bool chunked, bool binary, bool refuse_bare);
@@ -27,8 +27,8 @@ void smtp_decoder_init(SmtpDecoder *decoder, bool chunked, bool binary, bool ref
 /* Decodes octets and appends content. Stops behind the end mark. ret_used gets the octets consumed (all of them
  * unless the end came), *ret_end whether the end mark was seen. Works on any cutting of the input
  * (a CR at the end of one feed is judged by the next octet). 0 or -ENOMEM. */
-int smtp_decoder_feed(SmtpDecoder *decoder, const char *data, size_t size, Buffer *content, size_t *ret_used,
-                bool *ret_end);
+int smtp_decoder_feed(SmtpDecoder *decoder, const char *data, size_t size, Buffer *content,
+                size_t *ret_used, bool *ret_end);
 
 /* BDAT LAST has come: settles a CR that is still pending. 0 or -ENOMEM. */
 int smtp_decoder_finish(SmtpDecoder *decoder, Buffer *content);

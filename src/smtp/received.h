@@ -10,15 +10,15 @@
 #include "base/buffer.h"
 
 typedef struct SmtpReceived {
-        const char *helo;    /* as the client sent it; hostile */
-        const char *client;  /* IP address, "/" for a unix socket */
+        const char *helo;   /* as the client sent it; hostile */
+        const char *client; /* IP address, "/" for a unix socket */
         const char *domain;
-        bool esmtp;          /* EHLO, else HELO: "SMTP" */
-        bool utf8;           /* SMTPUTF8 was used: "UTF8SMTP" forms of RFC 6531, section 4.3 */
-        bool authenticated;  /* by SASL: adds A */
-        const char *cipher;  /* TLS: adds S and " tls CIPHER" ('-' as '_'); NULL without TLS */
-        const char *id;      /* message id */
-        uint64_t time_usec;  /* wall clock; written in the local zone */
+        bool esmtp;         /* EHLO, else HELO: "SMTP" */
+        bool utf8;          /* SMTPUTF8 was used: "UTF8SMTP" forms of RFC 6531, section 4.3 */
+        bool authenticated; /* by SASL: adds A */
+        const char *cipher; /* TLS: adds S and " tls CIPHER" ('-' as '_'); NULL without TLS */
+        const char *id;     /* message id */
+        uint64_t time_usec; /* wall clock; written in the local zone */
 } SmtpReceived;
 
 /* Appends `Received: from HELO ([CLIENT]) by DOMAIN with PROTO[ tls CIPHER] id ID ; DATE` CR LF. The helo text: blanks become

@@ -8,16 +8,16 @@
 #include "base/buffer.h"
 
 enum {
-        SMTP_REPLY_LINE_MAX = 4096,  /* octets of one line, CR LF included */
+        SMTP_REPLY_LINE_MAX = 4096, /* octets of one line, CR LF included */
         SMTP_REPLY_LINES_MAX = 500,
         SMTP_REPLY_SIZE_MAX = 64 * 1024, /* of all lines together */
 };
 
 typedef struct SmtpReply {
         unsigned code; /* 200..599 when complete */
-        Buffer text;   /* lines joined by \n, codes removed, control characters kept: escape before logging */
-        size_t n_lines; /* lines so far */
-        size_t scanned; /* private: octets of the pending line seen */
+        Buffer text; /* lines joined by \n, codes removed, control characters kept: escape before logging */
+        size_t n_lines;  /* lines so far */
+        size_t scanned;  /* private: octets of the pending line seen */
         size_t n_octets; /* private */
 } SmtpReply;
 

@@ -47,8 +47,8 @@ typedef struct Smtpd {
         Client *clients[CLIENT_BUCKETS];
         Wake *wake;
         sd_event_source *sweep_timer, *accept_timer;
-        Sweep *sweep; /* under way, or NULL */
-        bool crowded; /* clients wait because of the limit of sessions, which was logged */
+        Sweep *sweep;       /* under way, or NULL */
+        bool crowded;       /* clients wait because of the limit of sessions, which was logged */
         bool spool_trouble; /* the last commit failed */
         uint64_t n_accepted, n_octets, n_refused;
 } Smtpd;
@@ -58,7 +58,7 @@ int listeners_open(Smtpd *smtpd);
 void listeners_close(Smtpd *smtpd);
 void listeners_pause(Smtpd *smtpd);
 void listeners_resume(Smtpd *smtpd); /* after a session has ended or the limits have changed */
-void client_forget(Smtpd *smtpd, uint64_t key); /* one session less */
+void client_forget(Smtpd *smtpd, uint64_t key);      /* one session less */
 uint64_t client_key(int fd, const NetAddress *peer); /* what sessions are counted by */
 int peer_uid(int fd, uid_t *ret); /* of a unix socket's peer; 0 or negative errno */
 

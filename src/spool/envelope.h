@@ -17,7 +17,7 @@ enum {
         ENVELOPE_SIZE_MAX = 32 * 1024 * 1024, /* octets of an envelope file */
         ENVELOPE_RECIPIENTS_MAX = 100000,
         ENVELOPE_TRAILER_MAX = 10000, /* lines behind End */
-        ENVELOPE_REPLY_MAX = 1000, /* octets kept of a remote reply */
+        ENVELOPE_REPLY_MAX = 1000,    /* octets kept of a remote reply */
 };
 
 typedef enum EnvelopeContent {
@@ -29,9 +29,9 @@ typedef enum EnvelopeContent {
 } EnvelopeContent;
 
 typedef enum RecipientStatus {
-        RECIPIENT_WAITING, /* not tried yet, or no answer of its own */
+        RECIPIENT_WAITING,  /* not tried yet, or no answer of its own */
         RECIPIENT_DEFERRED, /* 4xx */
-        RECIPIENT_REFUSED, /* 5xx: not tried again */
+        RECIPIENT_REFUSED,  /* 5xx: not tried again */
         _RECIPIENT_STATUS_MAX,
 } RecipientStatus;
 
@@ -39,8 +39,8 @@ typedef struct EnvelopeRecipient {
         char *address; /* or the mailbox name when local */
         bool local;
         RecipientStatus status;
-        unsigned code;  /* the last SMTP code, 0 = none */
-        char *reply;    /* the last reply's text, NULL = none */
+        unsigned code; /* the last SMTP code, 0 = none */
+        char *reply;   /* the last reply's text, NULL = none */
 } EnvelopeRecipient;
 
 /* One line behind End that is not ours, kept in order. */
@@ -52,13 +52,13 @@ typedef struct EnvelopeTrailer {
 
 typedef struct Envelope {
         EnvelopeContent content;
-        char *from; /* "" for <> */
+        char *from;                    /* "" for <> */
         EnvelopeRecipient *recipients; /* local ones first, each group in RCPT order */
         size_t n_recipients;
-        char *authentication;         /* decoded from xtext */
-        char *client;                 /* IP address, "/" for a unix socket */
-        char *client_certificate;     /* PEM with LF line ends */
-        char *mail_from_auth_in;      /* xtext, "<>", "+" or "" as in the file */
+        char *authentication;     /* decoded from xtext */
+        char *client;             /* IP address, "/" for a unix socket */
+        char *client_certificate; /* PEM with LF line ends */
+        char *mail_from_auth_in;  /* xtext, "<>", "+" or "" as in the file */
         char *mail_from_auth_out;
         char *forward_to;
         char *forward_to_address;
@@ -66,13 +66,13 @@ typedef struct Envelope {
         bool utf8_mailbox_names;
 
         /* additional fields: 0 or NULL = not in the file */
-        unsigned attempts;            /* X-MailRelay-Attempts */
-        uint64_t first_attempt_sec;   /* X-MailRelay-FirstAttempt: seconds since 1970 */
-        uint64_t next_attempt_sec;    /* X-MailRelay-NextAttempt */
-        char *last_host;              /* X-MailRelay-LastHost: the next hop of the last attempt */
-        char *last_reply;             /* X-MailRelay-LastReply: "451 4.3.0 try later" or a connection error */
+        unsigned attempts;          /* X-MailRelay-Attempts */
+        uint64_t first_attempt_sec; /* X-MailRelay-FirstAttempt: seconds since 1970 */
+        uint64_t next_attempt_sec;  /* X-MailRelay-NextAttempt */
+        char *last_host;            /* X-MailRelay-LastHost: the next hop of the last attempt */
+        char *last_reply; /* X-MailRelay-LastReply: "451 4.3.0 try later" or a connection error */
 
-        EnvelopeTrailer *trailer;     /* everything else behind End, Reason and ReasonCode included */
+        EnvelopeTrailer *trailer; /* everything else behind End, Reason and ReasonCode included */
         size_t n_trailer;
 } Envelope;
 
@@ -94,7 +94,8 @@ int envelope_add_recipient(Envelope *envelope, const char *address, size_t size,
 void envelope_remove_recipient(Envelope *envelope, size_t index);
 
 /* Records the last reply for a recipient; the text is cut at ENVELOPE_REPLY_MAX. 0 or -ENOMEM. */
-int envelope_set_reply(EnvelopeRecipient *recipient, RecipientStatus status, unsigned code, const char *reply);
+int envelope_set_reply(EnvelopeRecipient *recipient, RecipientStatus status, unsigned code,
+                const char *reply);
 
 /* Adds one Reason and ReasonCode pair behind End; code 0 writes "X-MailRelay-ReasonCode:". The
  * reason is escaped to printable ASCII. At ENVELOPE_TRAILER_MAX lines the oldest reasons make room. 0 or -ENOMEM. */

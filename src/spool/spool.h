@@ -92,8 +92,8 @@ int spool_scan(Spool *spool, SpoolScan callback, void *userdata);
 /* What is known of one message without claiming it: reads the envelope in the given state. ret_size gets
  * the content's octets (0 when it is missing). Outputs may be NULL. 0; -ENOENT when it is not in that state (any more);
  * -EBADMSG or -E2BIG with *ret_why as envelope_parse(); other negative errno. */
-int spool_peek(Spool *spool, const char *id, SpoolState state, Envelope **ret_envelope, uint64_t *ret_size,
-                uint64_t *ret_mtime_usec, char **ret_why);
+int spool_peek(Spool *spool, const char *id, SpoolState state, Envelope **ret_envelope,
+                uint64_t *ret_size, uint64_t *ret_mtime_usec, char **ret_why);
 
 /* ── Claiming and settling ────────────────────────────────────────────────────────────────── */
 
@@ -115,7 +115,8 @@ const char *claim_id(const Claim *claim);
 /* Reads and parses the envelope, opens the content (O_RDONLY|O_NOFOLLOW, a regular file). ret_content_fd is the caller's; it is -1 when
  * the content file is missing (the message must then not be sent: known-complaints A6). 0, or as spool_peek(); -ELOOP when a file is
  * a symbolic link, -EINVAL when it is no regular file. */
-int claim_load(Claim *claim, Envelope **ret_envelope, int *ret_content_fd, uint64_t *ret_size, char **ret_why);
+int claim_load(Claim *claim, Envelope **ret_envelope, int *ret_content_fd, uint64_t *ret_size,
+                char **ret_why);
 
 /* Settle: exactly one of these ends the claim's work; then claim_free().
  * delete: the message has been delivered. An id of our form is first renamed to .envelope.new, then the content is
