@@ -26,7 +26,7 @@ typedef struct WorkList {
 struct Workers {
         pthread_mutex_t mutex;
         pthread_cond_t wake;
-        WorkList todo, results;
+        WorkList waiting, results;
         bool stopping;
         size_t n_busy; /* the loop's thread alone */
         int event_fd;
@@ -81,7 +81,7 @@ static void *worker_main(void *userdata) {
 
         (void) pthread_mutex_lock(&workers->mutex);
         while (!workers->stopping) {
-                Work *work = work_list_pop(&workers->todo);
+                Work *work = work_list_pop(&workers->waiting);
 
                 if (!work) {
                         (void) pthread_cond_wait(&workers->wake, &workers->mutex);
@@ -131,7 +131,7 @@ int workers_new(sd_event *event, unsigned n_threads, Workers **ret) {
 
         (void) pthread_mutex_init(&workers->mutex, NULL);
         (void) pthread_cond_init(&workers->wake, NULL);
-        work_list_init(&workers->todo);
+        work_list_init(&workers->waiting);
         work_list_init(&workers->results);
         workers->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (workers->event_fd < 0)
@@ -176,7 +176,7 @@ Workers *workers_free(Workers *workers) {
         for (unsigned i = 0; i < workers->n_threads; i++)
                 (void) pthread_join(workers->threads[i], NULL);
 
-        work_list_free(&workers->todo);
+        work_list_free(&workers->waiting);
         work_list_free(&workers->results);
         sd_event_source_disable_unref(workers->source);
         (void) close_fd(workers->event_fd);
@@ -195,7 +195,7 @@ int workers_submit(Workers *workers, WorkersRun run, WorkersDone done, void *use
 
         workers->n_busy++;
         (void) pthread_mutex_lock(&workers->mutex);
-        work_list_push(&workers->todo, work);
+        work_list_push(&workers->waiting, work);
         (void) pthread_mutex_unlock(&workers->mutex);
         (void) pthread_cond_signal(&workers->wake);
         return 0;
