@@ -96,11 +96,14 @@ bool spool_content_in_use(Spool *spool, const char *id) {
 }
 
 /* When root is the first to look at the directory of a service, the service must be able to open the file, too. */
-static void give_to_owner(Spool *spool, int fd) {
+static int give_to_owner(Spool *spool, int fd) {
         struct stat st;
 
-        if (geteuid() == 0 && fstat(spool->dir_fd, &st) == 0 && st.st_uid != 0)
-                (void) fchown(fd, st.st_uid, (gid_t) -1); /* the group may still be the way in */
+        if (geteuid() != 0)
+                return 0;
+        if (fstat(spool->dir_fd, &st) < 0 || fchown(fd, st.st_uid, (gid_t) -1) < 0)
+                return -errno;
+        return 0;
 }
 
 int spool_lock_open(Spool *spool) {
@@ -113,7 +116,7 @@ int spool_lock_open(Spool *spool) {
                 if (fd < 0 && fd != -EEXIST)
                         return fd;
                 if (fd >= 0)
-                        give_to_owner(spool, fd);
+                        (void) give_to_owner(spool, fd); /* the group may still be the way in */
                 (void) close_fd(fd); /* write-only: open it as everybody else does */
         }
         return -EAGAIN; /* somebody removes it over and over */
