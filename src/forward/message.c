@@ -156,10 +156,11 @@ static void log_outcome(
                         [OUTCOME_DEFERRED] = LOG_NOTICE,
                         [OUTCOME_FAILED] = LOG_WARNING,
         };
-        char delivered[24], left[24], attempts[16], next[24], what[96];
+        char delivered[24], left[24], all[24], attempts[16], next[24], what[96];
 
         (void) snprintf(delivered, sizeof(delivered), "%zu", n_delivered);
         (void) snprintf(left, sizeof(left), "%zu", envelope->n_recipients);
+        (void) snprintf(all, sizeof(all), "%zu", n_delivered + envelope->n_recipients);
         (void) snprintf(attempts, sizeof(attempts), "%u", envelope->attempts);
         (void) snprintf(next, sizeof(next), "%llu",
                         (unsigned long long) envelope->next_attempt_sec);
@@ -183,8 +184,8 @@ static void log_outcome(
                                         {"EMAILRELAY_NEXT_ATTEMPT",
                                                         message->kind == OUTCOME_DEFERRED ? next
                                                                                           : NULL}),
-                        "%s: %s, %s recipients done by %s: %s", message->id, what, delivered, host,
-                        reply);
+                        "%s: %s, %s of %s recipients served by %s: %s", message->id, what,
+                        delivered, all, host, reply);
 }
 
 static void log_refusals(const Message *message, const Attempt *attempt) {
