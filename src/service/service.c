@@ -255,12 +255,41 @@ static int open_new_log(Service *service, Config *config) {
         return r;
 }
 
+/* What is made once, at the start. */
+static int check_unchanged(const Service *service, Config *config) {
+        if (strcmp(config_string(config, OPTION_RUNTIME_DIR),
+                            config_string(service->config, OPTION_RUNTIME_DIR)) != 0)
+                return config_complain(config, OPTION_RUNTIME_DIR,
+                                "runtime-dir: it cannot change in a running program: restart it");
+        if (config_number(config, OPTION_COMMIT_THREADS) !=
+                        config_number(service->config, OPTION_COMMIT_THREADS))
+                return config_complain(config, OPTION_COMMIT_THREADS,
+                                "commit-threads: it cannot change in a running program: restart it");
+        return 0;
+}
+
+/* An option file of the classic program is a good beginning, but not all of it has a meaning here. What the front-end hands over
+ * has: for the front-end. */
+static void warn_of_classic_options(const Config *config) {
+        const char *file = config_string(config, OPTION_CONFIG);
+
+        if (file && strncmp(file, "fd#", 3) == 0)
+                return;
+        for (OptionId option = 0; option < _OPTION_MAX; option++)
+                if (option_table[option].users == OPTION_USER_CLASSIC && option != OPTION_LOG &&
+                                option != OPTION_CLOSE_STDERR && config_is_set(config, option))
+                        log_warning("%s: %s is an option of the emailrelay command alone and does nothing here",
+                                        config_origin(config, option), option_table[option].name);
+}
+
 /* On -EINVAL ret_errors has the text. */
 static int reload(Service *service, char **ret_errors) {
         _cleanup_(config_freep) Config *config = NULL;
         int first, r;
 
         r = config_load(service->hooks->user, service->argc, service->argv, &first, &config);
+        if (r >= 0)
+                r = check_unchanged(service, config);
         if (r >= 0)
                 r = open_new_log(service, config);
         if (r >= 0) {
@@ -275,6 +304,7 @@ static int reload(Service *service, char **ret_errors) {
 
         (void) config_free(service->config);
         service->config = take(config);
+        warn_of_classic_options(service->config);
         return 0;
 }
 
@@ -549,6 +579,7 @@ static int serve(Service *service) {
         r = service->hooks->apply(service, service->config, service->userdata);
         if (r < 0)
                 return fail(service, r, "cannot use the configuration");
+        warn_of_classic_options(service->config);
         r = config_flag(service->config, OPTION_ONCE) ? 0 : open_control_socket(service);
         if (r < 0)
                 return fail(service, r, "cannot listen on the control socket below runtime-dir");

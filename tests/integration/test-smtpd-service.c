@@ -260,6 +260,10 @@ Test(service, refused_reloads) {
                         {"size = 1\ndomain = a b\n", "test.conf:5: domain:"},
                         {"size = 1\nspool-dir = /tmp\n",
                                         "test.conf:5: spool-dir: the spool directory cannot change"},
+                        {"size = 1\nruntime-dir = /run/elsewhere\n",
+                                        "test.conf:5: runtime-dir: it cannot change"},
+                        {"size = 1\ncommit-threads = 2\n",
+                                        "test.conf:5: commit-threads: it cannot change"},
                         {"size = 1\nsize = 2x\n", "test.conf:5: "},
         };
         TestSmtpd smtpd;
@@ -491,6 +495,17 @@ Test(service, stop_waits_for_no_silent_bus) {
         expect_gone(&smtpd);
         cr_expect_lt(clock_monotonic() - begun, 5 * USEC_PER_SEC);
         cr_expect_geq(accept(forwarder, NULL, NULL), 0); /* there was a wake */
+        smtpd_done(&smtpd);
+}
+
+/* Options that only the front-end takes are not passed over in silence. */
+Test(service, options_of_the_front_end) {
+        TestSmtpd smtpd;
+
+        smtpd_start(&smtpd, &(TestSmtpdSetup){.options = "port = 2525\nlog\n"});
+        expect_talk(&smtpd, HELLO GOODBYE);
+        expect_log(&smtpd, "port is an option of the emailrelay command alone");
+        cr_expect_eq(smtpd_log_count(&smtpd, "log is an option"), 0);
         smtpd_done(&smtpd);
 }
 
