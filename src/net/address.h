@@ -56,19 +56,22 @@ typedef enum NetEndpointKind {
         NET_ENDPOINT_UNIX,   /* a path */
         NET_ENDPOINT_SOCKS,  /* host and port behind a SOCKS 4a proxy */
         NET_ENDPOINT_SOCKS5, /* the same with SOCKS 5 */
+        NET_ENDPOINT_MX,     /* the mail servers of a domain, on a port */
+        NET_ENDPOINT_SRV,    /* the servers of a service of a domain */
         _NET_ENDPOINT_KIND_MAX,
 } NetEndpointKind;
 
 enum {
         NET_ENDPOINT_LOGIN_MAX = 255, /* octets of the user name, of the password. RFC 1929 */
+        NET_ENDPOINTS_MAX = 16,       /* in a list */
 };
 
 /* A next hop. */
 typedef struct NetEndpoint {
         NetEndpointKind kind;
         char *text; /* as it was written, but without the password: for logs and as a key, not to be parsed again */
-        char *host; /* name (A-labels) or IP address without brackets; or the path */
-        uint16_t port;
+        char *host; /* name (A-labels) or IP address without brackets; or the path; or the domain; or the name of the SRV record */
+        uint16_t port; /* SRV: 0 */
         char *proxy_host;
         uint16_t proxy_port;
         char *proxy_user, *proxy_password; /* SOCKS 5; NULL: none */
@@ -76,10 +79,17 @@ typedef struct NetEndpoint {
 
 /* Parses `host:port`, `[ipv6]:port`, `ipv6:port`, `ipv6.port`, `/path`; `far:port@proxy:port` and
  * `far:port@socks4://proxy:port` (SOCKS 4a); `far:port@socks5://[user[:password]@]proxy:port`, user and
- * password percent-encoded (RFC 3986, section 2.1). Service names are allowed ("smtp"; not in the far part), the port is
- * mandatory, U-labels become A-labels. 0; -EINVAL with *ret_why a static reason ("invalid
+ * password percent-encoded (RFC 3986, section 2.1); `mx:domain[:port]` (port 25), `srv:domain` (which is `srv:_submission._tcp.domain`),
+ * `srv:_service._tcp.domain`; these domains have a dot ("local.") or a port behind them, because "mx:25" is a host named mx. Service
+ * names are allowed ("smtp"; not in the far part), the port is mandatory except with a domain, U-labels become A-labels. 0; -EINVAL with *ret_why a static reason ("invalid
  * host:service format", "unknown service name", "invalid port number", …); -ENOMEM. Looks up nothing on the network. */
 int net_endpoint_parse(const char *text, NetEndpoint **ret, const char **ret_why);
+
+/* Parses a comma list of 1 to NET_ENDPOINTS_MAX of them, blanks around each left out (so no path in it has a comma). Errors as above,
+ * and "too many next hops". Free with net_endpoints_free(). */
+int net_endpoints_parse(
+                const char *text, NetEndpoint ***ret, size_t *ret_n, const char **ret_why);
+void net_endpoints_free(NetEndpoint **endpoints, size_t n_endpoints);
 
 /* Another one like it, password and all. 0 or -ENOMEM. */
 int net_endpoint_copy(const NetEndpoint *endpoint, NetEndpoint **ret);

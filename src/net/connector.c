@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* From an endpoint to a connected socket: look up, connect to one address after the other, and through a proxy
- * if need be. Not happy eyeballs (RFC 8305): a relay has time, and parallel attempts would look like abuse to a next hop
+ * if need be; of a domain first its mail servers (RFC 5321, section 5.1), and then one server after the other. Not happy eyeballs (RFC 8305): a relay has time, and parallel attempts would look like abuse to a next hop
  * that counts them; what it takes over is that no address is the last one just because it is the first.
  * Phases follow each other in the loop only, so that the caller's callback never runs inside connector_new(). */
 
@@ -19,11 +19,13 @@
 
 enum {
         TIMER_ACCURACY_USEC = 10 * 1000,
+        ATTEMPTS_MAX = 64, /* whatever a domain's records make of one endpoint */
 };
 
 #define SHARE_MIN_USEC (5 * USEC_PER_SEC)
 
 typedef enum ConnectorPhase {
+        CONNECTOR_LOOKUP_HOSTS,
         CONNECTOR_LOOKUP,
         CONNECTOR_CONNECT,
         CONNECTOR_SOCKS_REQUEST,
@@ -36,22 +38,31 @@ struct Connector {
         ConnectorDone done;
         void *userdata;
         ConnectorPhase phase;
+        Resolver *resolver;
         ResolverQuery *query;
         NetEndpoint *endpoint;
-        const char *host;                     /* what is looked up */
-        sd_event_source *start;               /* unix: there is nothing to look up */
-        sd_event_source *timer;               /* NULL: no time-out */
-        uint64_t timeout_usec, deadline_usec; /* for everything */
-        uint64_t share_usec;                  /* for this address */
-        NetAddress bind_address;              /* of size 0: none */
+        ResolverHost *hosts; /* of a domain */
+        size_t n_hosts, n_hosts_begun;
+        const char *host;        /* what is looked up */
+        sd_event_source *start;  /* unix: there is nothing to look up */
+        sd_event_source *timer;  /* NULL: no time-out */
+        uint64_t deadline_usec;  /* for everything */
+        uint64_t share_usec;     /* for this address or this look-up */
+        NetAddress bind_address; /* of size 0: none */
         NetAddress *addresses;
-        size_t n_addresses, n_tried;
+        size_t n_addresses, n_tried; /* of this host */
+        size_t n_attempts;           /* in all */
         int fd;
         sd_event_source *io;
         SocksClient socks; /* with this proxy address */
         int error;         /* of the last address */
         char *why;         /* NULL: memory was short */
 };
+
+static bool via_proxy(const Connector *connector) {
+        return connector->endpoint->kind == NET_ENDPOINT_SOCKS ||
+               connector->endpoint->kind == NET_ENDPOINT_SOCKS5;
+}
 
 static void close_attempt(Connector *connector) {
         connector->io = sd_event_source_disable_unref(connector->io);
@@ -81,6 +92,11 @@ static const char *error_text(int error, char text[static 128]) {
         return text;
 }
 
+/* Ports or addresses that we lack are not to be taken for a domain that takes no mail. */
+static int own_trouble(int error) {
+        return error == -EADDRNOTAVAIL ? -EAGAIN : error;
+}
+
 static void note_connect_failure(Connector *connector, int error) {
         const NetAddress *address = &connector->addresses[connector->n_tried - 1];
         char where[NET_ADDRESS_TEXT_MAX], text[128];
@@ -93,7 +109,8 @@ static void note_connect_failure(Connector *connector, int error) {
                                 "connect failure: cannot connect to %s: timed out after %s", where,
                                 span ? span : "a while");
         } else
-                note_failure(connector, error, "connect failure: cannot connect to %s: %s", where,
+                note_failure(connector, own_trouble(error),
+                                "connect failure: cannot connect to %s: %s", where,
                                 error_text(error, text));
 }
 
@@ -103,9 +120,9 @@ static void finish(Connector *connector, int fd, const NetAddress *peer) {
 
         if (connector->timer)
                 (void) sd_event_source_set_enabled(connector->timer, SD_EVENT_OFF);
-        if (fd < 0 && why && connector->n_tried > 1 &&
+        if (fd < 0 && why && connector->n_attempts > 1 && connector->phase != CONNECTOR_LOOKUP &&
                         asprintf(&whole, "%s (the last of %zu addresses)", why,
-                                        connector->n_tried) < 0)
+                                        connector->n_attempts) < 0)
                 whole = NULL; /* its value is undefined now */
 
         if (fd >= 0)
@@ -127,9 +144,11 @@ static void succeed(Connector *connector) {
         finish(connector, fd, &peer);
 }
 
-/* What this address may use of the time that is left: an equal share, but not less than a sensible least. */
+/* What this address may use of the time that is left, or this host for its look-up: an equal share, but not less than a
+ * sensible least. How many addresses a host has that comes later is not known: one at least. */
 static int arm_timer(Connector *connector) {
-        size_t n_left = connector->n_addresses - connector->n_tried + 1;
+        size_t n_left = connector->n_addresses - connector->n_tried + 1 + connector->n_hosts -
+                        connector->n_hosts_begun;
         uint64_t now = clock_monotonic(), left;
         int r;
 
@@ -189,7 +208,7 @@ static int begin_attempt(Connector *connector, const NetAddress *address) {
 
         r = bind_socket(connector, connector->fd);
         if (r < 0) {
-                note_failure(connector, r, "connect failure: cannot bind to %s: %s",
+                note_failure(connector, own_trouble(r), "connect failure: cannot bind to %s: %s",
                                 net_address_format(&connector->bind_address, where),
                                 error_text(r, text));
                 return 0;
@@ -204,16 +223,55 @@ static int begin_attempt(Connector *connector, const NetAddress *address) {
         return r < 0 ? r : 1;
 }
 
+static bool time_is_up(const Connector *connector) {
+        return connector->timer && clock_monotonic() >= connector->deadline_usec;
+}
+
+static void on_resolved(int error, const char *why, const NetAddress *addresses, size_t n_addresses,
+                void *userdata);
+
+static int look_up(Connector *connector, const char *host, uint16_t port) {
+        int family = AF_UNSPEC;
+
+        if (connector->bind_address.size > 0)
+                family = connector->bind_address.any.sa_family;
+        connector->phase = CONNECTOR_LOOKUP;
+        connector->host = host;
+        return resolver_lookup(connector->resolver, host, port, family, on_resolved, connector,
+                        &connector->query);
+}
+
+static void next_host(Connector *connector) {
+        while (connector->n_hosts_begun < connector->n_hosts &&
+                        connector->n_attempts < ATTEMPTS_MAX && !time_is_up(connector)) {
+                const ResolverHost *host = &connector->hosts[connector->n_hosts_begun++];
+                int r;
+
+                connector->n_addresses = connector->n_tried = 0;
+                r = look_up(connector, host->name,
+                                host->port > 0 ? host->port : connector->endpoint->port);
+                if (r >= 0)
+                        r = arm_timer(connector);
+                if (r >= 0)
+                        return;
+                connector->query = resolver_query_free(connector->query);
+                note_failure(connector, -EAGAIN, "dns error: cannot look up host: \"%s\"",
+                                host->name);
+        }
+        finish(connector, -1, NULL);
+}
+
 static void try_next(Connector *connector) {
         int r;
 
         close_attempt(connector);
-        while (connector->n_tried < connector->n_addresses) {
+        while (connector->n_tried < connector->n_addresses &&
+                        connector->n_attempts < ATTEMPTS_MAX) {
                 /* The time is up, and what it was up for has been noted. */
-                if (connector->n_tried > 0 && connector->timer &&
-                                clock_monotonic() >= connector->deadline_usec)
+                if (connector->n_attempts > 0 && time_is_up(connector))
                         break;
 
+                connector->n_attempts++;
                 r = begin_attempt(connector, &connector->addresses[connector->n_tried++]);
                 if (r > 0)
                         return;
@@ -221,7 +279,7 @@ static void try_next(Connector *connector) {
                         note_connect_failure(connector, r);
                 close_attempt(connector);
         }
-        finish(connector, -1, NULL);
+        next_host(connector);
 }
 
 static void fail_socks(Connector *connector, int error, const char *what) {
@@ -231,11 +289,6 @@ static void fail_socks(Connector *connector, int error, const char *what) {
 
 static int set_events(Connector *connector, uint32_t events) {
         return sd_event_source_set_io_events(connector->io, events);
-}
-
-static bool via_proxy(const Connector *connector) {
-        return connector->endpoint->kind == NET_ENDPOINT_SOCKS ||
-               connector->endpoint->kind == NET_ENDPOINT_SOCKS5;
 }
 
 /* The next event sends. */
@@ -335,14 +388,16 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         (void) source;
         (void) usec;
         switch (connector->phase) {
+        case CONNECTOR_LOOKUP_HOSTS:
         case CONNECTOR_LOOKUP:
                 connector->query = resolver_query_free(connector->query);
-                span = format_timespan(connector->timeout_usec);
+                span = format_timespan(connector->share_usec);
                 host = text_escaped(connector->host, strlen(connector->host), SIZE_MAX);
                 note_failure(connector, -EAGAIN,
-                                "dns error: cannot look up host (timed out after %s): \"%s\"",
+                                "dns error: cannot look up %s (timed out after %s): \"%s\"",
+                                connector->phase == CONNECTOR_LOOKUP ? "host" : "domain",
                                 span ? span : "a while", host ? host : "");
-                finish(connector, -1, NULL);
+                next_host(connector);
                 break;
         case CONNECTOR_CONNECT:
                 note_connect_failure(connector, -ETIMEDOUT);
@@ -363,6 +418,7 @@ static void on_resolved(int error, const char *why, const NetAddress *addresses,
 
         connector->query = NULL;
         if (error == 0) {
+                free(connector->addresses);
                 connector->addresses = calloc(n_addresses, sizeof(NetAddress));
                 if (!connector->addresses) {
                         error = -EAGAIN;
@@ -370,14 +426,57 @@ static void on_resolved(int error, const char *why, const NetAddress *addresses,
                 }
         }
         if (error < 0) {
-                note_failure(connector, error, "dns error: %s", why);
-                finish(connector, -1, NULL);
+                /* Of several hosts one that is not there must not hide the trouble with another, which may pass. */
+                if (connector->error == 0 || (error != -ENXIO && error != -ENODATA))
+                        note_failure(connector, error, "dns error: %s", why);
+                next_host(connector);
                 return;
         }
 
         memcpy(connector->addresses, addresses, n_addresses * sizeof(NetAddress));
         connector->n_addresses = n_addresses;
         try_next(connector);
+}
+
+static int copy_hosts(Connector *connector, const ResolverHost *hosts, size_t n_hosts) {
+        connector->hosts = calloc(n_hosts, sizeof(ResolverHost));
+        if (!connector->hosts)
+                return -ENOMEM;
+        for (; connector->n_hosts < n_hosts; connector->n_hosts++) {
+                ResolverHost *host = &connector->hosts[connector->n_hosts];
+
+                *host = hosts[connector->n_hosts];
+                host->name = strdup(host->name);
+                if (!host->name)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static void on_hosts(int error, const char *why, const ResolverHost *hosts, size_t n_hosts,
+                void *userdata) {
+        Connector *connector = userdata;
+        const NetEndpoint *endpoint = connector->endpoint;
+        int r;
+
+        connector->query = NULL;
+        if (error == -ENODATA && endpoint->kind == NET_ENDPOINT_MX)
+                r = look_up(connector, endpoint->host, endpoint->port); /* the implicit MX */
+        else if (error < 0) {
+                note_failure(connector, error, "dns error: %s", why);
+                finish(connector, -1, NULL);
+                return;
+        } else {
+                r = copy_hosts(connector, hosts, n_hosts);
+                if (r >= 0) {
+                        next_host(connector);
+                        return;
+                }
+        }
+        if (r < 0) {
+                note_failure(connector, -EAGAIN, "dns error: out of memory");
+                finish(connector, -1, NULL);
+        }
 }
 
 static int on_start(sd_event_source *source, void *userdata) {
@@ -404,17 +503,19 @@ static int start_unix(Connector *connector) {
         return sd_event_add_defer(connector->event, &connector->start, on_start, connector);
 }
 
-static int start_lookup(Connector *connector, Resolver *resolver) {
+static int start_lookup(Connector *connector) {
         const NetEndpoint *endpoint = connector->endpoint;
-        bool proxy = via_proxy(connector);
-        int family = AF_UNSPEC;
 
-        if (connector->bind_address.size > 0)
-                family = connector->bind_address.any.sa_family;
-        connector->host = proxy ? endpoint->proxy_host : endpoint->host;
-        return resolver_lookup(resolver, connector->host,
-                        proxy ? endpoint->proxy_port : endpoint->port, family, on_resolved,
-                        connector, &connector->query);
+        if (via_proxy(connector))
+                return look_up(connector, endpoint->proxy_host, endpoint->proxy_port);
+        if (endpoint->kind == NET_ENDPOINT_HOST)
+                return look_up(connector, endpoint->host, endpoint->port);
+
+        connector->phase = CONNECTOR_LOOKUP_HOSTS;
+        connector->host = endpoint->host;
+        return (endpoint->kind == NET_ENDPOINT_MX ? resolver_lookup_mx : resolver_lookup_srv)(
+                        connector->resolver, endpoint->host, on_hosts, connector,
+                        &connector->query);
 }
 
 static int start_timer(Connector *connector, uint64_t timeout_usec) {
@@ -422,7 +523,7 @@ static int start_timer(Connector *connector, uint64_t timeout_usec) {
 
         if (timeout_usec == 0 || timeout_usec > UINT64_MAX - now) /* none, or infinity */
                 return 0;
-        connector->timeout_usec = timeout_usec;
+        connector->share_usec = timeout_usec; /* all of it for the first look-up */
         connector->deadline_usec = now + timeout_usec;
         return sd_event_add_time(connector->event, &connector->timer, CLOCK_MONOTONIC,
                         connector->deadline_usec, TIMER_ACCURACY_USEC, on_timer, connector);
@@ -438,6 +539,7 @@ int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoi
                 return -ENOMEM;
         *connector = (Connector){
                         .event = sd_event_ref(event),
+                        .resolver = resolver,
                         .done = done,
                         .userdata = userdata,
                         .fd = -1,
@@ -454,12 +556,16 @@ int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoi
         if (endpoint->kind == NET_ENDPOINT_UNIX)
                 r = start_unix(connector);
         else
-                r = start_lookup(connector, resolver);
+                r = start_lookup(connector);
         if (r < 0)
                 return r;
 
         *ret = take(connector);
         return 0;
+}
+
+const char *connector_host(const Connector *connector) {
+        return via_proxy(connector) ? connector->endpoint->host : connector->host;
 }
 
 Connector *connector_free(Connector *connector) {
@@ -472,6 +578,7 @@ Connector *connector_free(Connector *connector) {
         sd_event_source_disable_unref(connector->timer);
         sd_event_unref(connector->event);
         (void) net_endpoint_free(connector->endpoint);
+        resolver_hosts_free(connector->hosts, connector->n_hosts);
         free(connector->addresses);
         free(connector->why);
         free(connector);

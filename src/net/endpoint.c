@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -14,6 +15,7 @@
 enum {
         SERVICE_NAME_MAX = 63,
         SERVICE_BUFFER_SIZE = 1024,
+        MX_PORT = 25,
 };
 
 static const char WHY_FORMAT[] = "invalid host:service format";
@@ -236,6 +238,75 @@ static int parse_proxy(NetEndpoint *endpoint, char *text, const char **ret_why) 
         return parse_host_port(text, true, &endpoint->proxy_host, &endpoint->proxy_port, ret_why);
 }
 
+/* ---- domains ---- */
+
+/* Text behind "mx:" or "srv:", unless it is a host of that name: then a service or a port is behind it, and perhaps a
+ * proxy. */
+static const char *skip_prefix(const char *text, const char *prefix) {
+        size_t size = strlen(prefix);
+
+        if (strlen(text) < size || !text_equal_nocase(text, size, prefix) || strchr(text, '@'))
+                return NULL;
+        return strpbrk(text + size, ".:") ? text + size : NULL;
+}
+
+static int parse_mx(NetEndpoint *endpoint, const char *text, const char **ret_why) {
+        _cleanup_(freep) char *domain = strdup(text);
+        char *port;
+        int r;
+
+        if (!domain)
+                return -ENOMEM;
+        endpoint->kind = NET_ENDPOINT_MX;
+        endpoint->port = MX_PORT;
+        port = strchr(domain, ':');
+        if (port)
+                *port++ = '\0';
+        r = host_name_to_ascii(domain, &endpoint->host); /* no IP address is valid there */
+        if (r < 0) {
+                *ret_why = r == -ENOMEM ? "out of memory" : "invalid domain name";
+                return r;
+        }
+        return port ? parse_port(port, true, &endpoint->port, ret_why) : 0;
+}
+
+/* The two labels that name a service over TCP, "_submission._tcp."; 0: there are none. */
+static size_t service_size(const char *text) {
+        const char *first_dot = strchr(text, '.'), *second_dot;
+
+        if (text[0] != '_' || !first_dot)
+                return 0;
+        second_dot = strchr(first_dot + 1, '.');
+        if (!second_dot || !text_equal_nocase(first_dot + 1, (size_t) (second_dot - first_dot - 1),
+                                           "_tcp"))
+                return 0;
+        return (size_t) (second_dot + 1 - text);
+}
+
+static int parse_srv(NetEndpoint *endpoint, const char *text, const char **ret_why) {
+        static const char submission[] = "_submission._tcp."; /* RFC 6186, section 3.1 */
+        size_t size = service_size(text);
+        _cleanup_(freep) char *domain = NULL;
+        int r;
+
+        endpoint->kind = NET_ENDPOINT_SRV;
+        *ret_why = "invalid domain name";
+        if (text[0] == '_' && size == 0)
+                return -EINVAL;
+        r = host_name_to_ascii(text + size, &domain);
+        if (r >= 0 && asprintf(&endpoint->host, "%.*s%s",
+                                      (int) (size ? size : sizeof(submission) - 1),
+                                      size ? text : submission, domain) < 0) {
+                endpoint->host = NULL; /* its value is undefined now */
+                r = -ENOMEM;
+        }
+        if (r >= 0 && !host_name_is_valid(endpoint->host, strlen(endpoint->host)))
+                r = -EINVAL;
+        if (r == -ENOMEM)
+                *ret_why = "out of memory";
+        return r;
+}
+
 static int parse_network(NetEndpoint *endpoint, const char *text, const char **ret_why) {
         size_t size = strlen(text);
         _cleanup_(freep) char *copy = strdup(text);
@@ -256,6 +327,20 @@ static int parse_network(NetEndpoint *endpoint, const char *text, const char **r
         return r;
 }
 
+static int parse_any(NetEndpoint *endpoint, const char *text, const char **ret_why) {
+        const char *domain;
+
+        if (text[0] == '/')
+                return parse_path(endpoint, text, ret_why);
+        domain = skip_prefix(text, "mx:");
+        if (domain)
+                return parse_mx(endpoint, domain, ret_why);
+        domain = skip_prefix(text, "srv:");
+        if (domain)
+                return parse_srv(endpoint, domain, ret_why);
+        return parse_network(endpoint, text, ret_why);
+}
+
 int net_endpoint_parse(const char *text, NetEndpoint **ret, const char **ret_why) {
         _cleanup_(net_endpoint_freep) NetEndpoint *endpoint = calloc(1, sizeof(NetEndpoint));
         int r;
@@ -267,15 +352,69 @@ int net_endpoint_parse(const char *text, NetEndpoint **ret, const char **ret_why
         if (!endpoint->text)
                 return -ENOMEM;
 
-        if (text[0] == '/')
-                r = parse_path(endpoint, text, ret_why);
-        else
-                r = parse_network(endpoint, text, ret_why);
+        r = parse_any(endpoint, text, ret_why);
         if (r < 0)
                 return r;
 
         *ret = take(endpoint);
         return 0;
+}
+
+static int parse_element(const char *text, size_t size, NetEndpoint **ret, const char **ret_why) {
+        char *copy;
+        int r;
+
+        for (; size > 0 && (*text == ' ' || *text == '\t'); text++, size--)
+                ;
+        for (; size > 0 && (text[size - 1] == ' ' || text[size - 1] == '\t'); size--)
+                ;
+        copy = strndup(text, size);
+        if (!copy)
+                return -ENOMEM;
+        r = net_endpoint_parse(copy, ret, ret_why);
+        explicit_bzero(copy, size);
+        free(copy);
+        return r;
+}
+
+int net_endpoints_parse(const char *text, NetEndpoint ***ret, size_t *ret_n, const char **ret_why) {
+        NetEndpoint **endpoints = calloc(NET_ENDPOINTS_MAX, sizeof(NetEndpoint *));
+        size_t n = 0;
+        int r = 0;
+
+        *ret_why = "out of memory";
+        if (!endpoints)
+                return -ENOMEM;
+        for (;;) {
+                size_t size = strcspn(text, ",");
+
+                if (n == NET_ENDPOINTS_MAX) {
+                        *ret_why = "too many next hops";
+                        r = -EINVAL;
+                        break;
+                }
+                r = parse_element(text, size, &endpoints[n], ret_why);
+                if (r < 0)
+                        break;
+                n++;
+                if (text[size] == '\0')
+                        break;
+                text += size + 1;
+        }
+        if (r < 0) {
+                net_endpoints_free(endpoints, n);
+                return r;
+        }
+
+        *ret = endpoints;
+        *ret_n = n;
+        return 0;
+}
+
+void net_endpoints_free(NetEndpoint **endpoints, size_t n_endpoints) {
+        for (size_t i = 0; i < n_endpoints; i++)
+                (void) net_endpoint_free(endpoints[i]);
+        free(endpoints);
 }
 
 /* Behind "://": where the login of this element of a list ends, NULL when it has none. That is the last "@" before the

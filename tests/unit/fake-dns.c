@@ -54,6 +54,8 @@ static const struct {
                 {"dead.test", .mx = {{{1}, "servfail.test"}, {{2}, "nowhere.test"}}},
                 {"nowhere-mx.test", .mx = {{{1}, "nowhere.test"}}},
                 {"two-hosts.test", .mx = {{{1}, "two.test"}, {{2}, "six.test"}}},
+                {"doors.test", .mx = {{{1}, "many.test"}, {{1}, "many.test"}, {{1}, "many.test"},
+                                               {{1}, "many.test"}}},
                 {"silent-first.test", .mx = {{{1}, "silent.test"}, {{2}, "one.test"}}},
                 {"_submission._tcp.srv.test",
                                 .srv = {{{20, 0, 26}, "two.test"}, {{10, 1, 0}, "one.test"},

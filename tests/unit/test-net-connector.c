@@ -82,10 +82,10 @@ Test(net_connector, failures) {
                                         "dns error: no IPv6 address for host: \"127.0.0.1\""},
                         {"six.test:#", "0.0.0.0", -ENODATA,
                                         "dns error: no IPv4 address for host: \"six.test\""},
-                        {"127.0.0.1:#", "203.0.113.77", -EADDRNOTAVAIL,
+                        {"127.0.0.1:#", "203.0.113.77", -EAGAIN,
                                         "connect failure: cannot bind to 203.0.113.77:0: cannot "
                                         "assign requested address"},
-                        {"two.test:#", "203.0.113.77", -EADDRNOTAVAIL,
+                        {"two.test:#", "203.0.113.77", -EAGAIN,
                                         "connect failure: cannot bind to 203.0.113.77:0: cannot "
                                         "assign requested address (the last of 2 addresses)"},
                         {"/no/such/socket", NULL, -ENOENT,
@@ -277,7 +277,8 @@ Test(net_connector, no_time_left) {
 Test(net_connector, freed_at_any_time) {
         static const char *const endpoints[] = {"127.0.0.1:#", "silent.test:#", "two.test:#",
                         "nowhere.test:#", "/no/such/socket", "a.test:25@127.0.0.1:#",
-                        "a.test:25@socks5://u:p@127.0.0.1:#"};
+                        "a.test:25@socks5://u:p@127.0.0.1:#", "mx:two-hosts.test:#",
+                        "mx:silent.test:#", "mx:nobody.test", "srv:_smtp._tcp.srv.test"};
         uint16_t port = 0;
         Deaf deaf;
 
@@ -312,4 +313,147 @@ Test(net_connector, freed_after_the_callback) {
                 cr_assert_geq(sd_event_run(caller.event, 10 * USEC_PER_MSEC), 0);
         cr_expect_not_null(caller.connector);
         caller_done(&caller);
+}
+
+/* ---- domains ---- */
+
+Test(net_connector, domains) {
+        static const struct {
+                const char *listen_ip, *endpoint, *peer, *host;
+        } rows[] = {
+                        {"127.0.0.1", "mx:mx.test:#", "127.0.0.1:#", "One.test"}, /* the best */
+                        {"127.0.0.1", "MX:Mx.Test:#", "127.0.0.1:#", "One.test"},
+                        {"127.0.0.2", "mx:mx.test:#", "127.0.0.2:#", "two.test"},
+                        {"::1", "mx:mx.test:#", "[::1]:#", "six.test"}, /* after three others */
+                        {"127.0.0.1", "mx:two-hosts.test:#", "127.0.0.1:#", "two.test"},
+                        {"127.0.0.1", "mx:one.test:#", "127.0.0.1:#", "one.test"}, /* implicit */
+                        {"::1", "mx:both.test:#", "[::1]:#", "both.test"},
+                        {"127.0.0.1", "mx:both.test:#", "127.0.0.1:#", "both.test"},
+                        {"127.0.0.1", "mx:stale.test:#", "127.0.0.1:#", "one.test"},
+                        {"127.0.0.1", "mx:hostile.test:#", "127.0.0.1:#", "one.test"},
+                        {"127.0.0.1", "mx:nearly-null.test:#", "127.0.0.1:#", "one.test"},
+                        {"127.0.0.1", "srv:srv.test", "127.0.0.1:#", "one.test"},
+                        {"127.0.0.1", "srv:_submission._tcp.srv.test", "127.0.0.1:#", "one.test"},
+                        {"::1", "srv:_smtp._tcp.srv.test", "[::1]:#", "both.test"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(closep) int listener = -1;
+                char text[NET_ADDRESS_TEXT_MAX];
+                Caller caller;
+                uint16_t port;
+
+                listener = listen_on(rows[i].listen_ip, 0, &port);
+                caller_init(&caller);
+                caller.dns.port = port;
+                caller.keep = true;
+                caller_start(&caller, with_port(rows[i].endpoint, port), NULL,
+                                i % 2 ? 0 : PATIENCE_USEC);
+                caller_await(&caller);
+                cr_assert_eq(caller.error, 0, "%s: %s", rows[i].endpoint, caller.why);
+                cr_expect_str_eq(net_address_format(&caller.peer, text),
+                                with_port(rows[i].peer, port));
+                cr_expect_str_eq(connector_host(caller.connector), rows[i].host);
+                caller_done(&caller);
+        }
+}
+
+Test(net_connector, domains_that_fail) {
+        static const struct {
+                const char *endpoint, *bind_ip;
+                int error;
+                const char *why; /* NULL: any */
+        } rows[] = {
+                        {"mx:null.test:#", NULL, -EADDRNOTAVAIL, /* which has an address, too */
+                                        "dns error: the domain takes no mail (null MX): "
+                                        "\"null.test\""},
+                        {"srv:none.test", NULL, -EADDRNOTAVAIL,
+                                        "dns error: the domain does not offer the service: "
+                                        "\"_submission._tcp.none.test\""},
+                        {"mx:nobody.test:#", NULL, -ENXIO,
+                                        "dns error: no such domain: \"nobody.test\""},
+                        {"srv:one.test", NULL, -ENXIO,
+                                        "dns error: no such domain: \"_submission._tcp.one.test\""},
+                        {"mx:empty.test:#", NULL, -ENODATA,
+                                        "dns error: no address for host: \"empty.test\""},
+                        {"mx:nowhere-mx.test:#", NULL, -ENXIO,
+                                        "dns error: no such host: \"nowhere.test\""},
+                        {"mx:dead.test:#", NULL, -EAGAIN,
+                                        NULL}, /* trouble first, then no such host */
+                        {"mx:servfail.test:#", NULL, -EAGAIN, NULL},
+                        {"mx:unusable.test:#", NULL, -EAGAIN, NULL},
+                        {"mx:one.test:#", NULL, -ECONNREFUSED,
+                                        "connect failure: cannot connect to 127.0.0.1:#: "
+                                        "connection refused"},
+                        {"mx:two-hosts.test:#", "0.0.0.0", -ECONNREFUSED, NULL},
+                        {"mx:doors.test:#", "0.0.0.0", -ECONNREFUSED, /* there are 68 */
+                                        "connect failure: cannot connect to 127.0.1.13:#: "
+                                        "connection refused (the last of 64 addresses)"},
+        };
+        _cleanup_(closep) int reserved = -1;
+        uint16_t port;
+
+        reserved = reserve_port("0.0.0.0", &port);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                Caller caller;
+
+                caller_call(&caller, with_port(rows[i].endpoint, port), rows[i].bind_ip,
+                                i % 2 ? 0 : PATIENCE_USEC);
+                cr_expect_eq(caller.error, rows[i].error, "%s: %d, %s", rows[i].endpoint,
+                                caller.error, caller.why);
+                if (rows[i].why && strcmp(rows[i].endpoint, "mx:doors.test:#") != 0)
+                        cr_expect_str_eq(caller.why, with_port(rows[i].why, port));
+                else if (rows[i].why) /* in the order that the resolver likes */
+                        cr_expect_not_null(strstr(caller.why, "(the last of 64 addresses)"), "%s",
+                                        caller.why);
+                caller_done(&caller);
+        }
+}
+
+/* A first host whose name server is silent has its share of the time, not all of it. */
+Test(net_connector, domain_with_a_silent_host, .timeout = 60) {
+        _cleanup_(closep) int listener = -1;
+        uint64_t begin = clock_monotonic();
+        uint16_t port;
+        Caller caller;
+
+        listener = listen_on("127.0.0.1", 0, &port);
+        caller_call(&caller, with_port("mx:silent-first.test:#", port), NULL, 10 * USEC_PER_SEC);
+        cr_assert_eq(caller.error, 0, "%s", caller.why);
+        cr_expect_geq(clock_monotonic(), begin + 4 * USEC_PER_SEC);
+        cr_expect_lt(clock_monotonic(), begin + 9 * USEC_PER_SEC);
+        caller_done(&caller);
+}
+
+Test(net_connector, silent_domain) {
+        Caller caller;
+
+        caller_call(&caller, "mx:silent.test", NULL, 300 * USEC_PER_MSEC);
+        cr_expect_eq(caller.error, -EAGAIN);
+        cr_expect_str_eq(caller.why,
+                        "dns error: cannot look up domain (timed out after 300ms): \"silent.test\"");
+        caller_done(&caller);
+
+        caller_call(&caller, "mx:silent-first.test:1", NULL, 300 * USEC_PER_MSEC);
+        cr_expect_eq(caller.error, -EAGAIN);
+        cr_expect_not_null(strstr(caller.why, "cannot look up host (timed out after "), "%s",
+                        caller.why);
+        caller_done(&caller);
+}
+
+/* The first host is up but deaf; the second one is tried when its share is over. */
+Test(net_connector, domain_with_a_deaf_host, .timeout = 60) {
+        _cleanup_(closep) int listener = -1;
+        char text[NET_ADDRESS_TEXT_MAX];
+        uint16_t port = 0;
+        Caller caller;
+        Deaf deaf;
+
+        deaf_init(&deaf, "127.0.0.1", &port);
+        listener = listen_on("127.0.0.2", port, &port);
+        caller_call(&caller, with_port("mx:mx.test:#", port), NULL, 11 * USEC_PER_SEC);
+        cr_assert_eq(caller.error, 0, "%s", caller.why);
+        cr_expect_str_eq(net_address_format_ip(&caller.peer, text), "127.0.0.2");
+        caller_done(&caller);
+        deaf_done(&deaf);
 }
