@@ -414,6 +414,16 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
         return 0;
 }
 
+/* A client that gives up in the middle is looked for later: "but I did send it". */
+static void log_lost(const Session *session) {
+        log_event(LOG_INFO, NULL,
+                        LOG_FIELDS(SESSION_FIELDS(session),
+                                        {"EMAILRELAY_MSGID", intake_id(session->intake)},
+                                        {"EMAILRELAY_FROM", intake_from(session->intake)}),
+                        "%s: not stored: the connection of %s ended before the message did, sender <%s>",
+                        intake_id(session->intake), session->peer, intake_from(session->intake));
+}
+
 void session_free(Session *session) {
         Smtpd *smtpd = session->smtpd;
 
@@ -424,6 +434,8 @@ void session_free(Session *session) {
         log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL,
                         LOG_FIELDS(SESSION_FIELDS(session)), "smtp connection closed: %s",
                         session->peer);
+        if (session->intake && !session->ending && smtp_server_in_transaction(session->server))
+                log_lost(session);
         if (session->n_stored > 0 && session->settings->forward_on_disconnect)
                 wake_forwarder(smtpd->wake);
 

@@ -172,6 +172,17 @@ Test(smtpd, content_is_stored_as_sent) {
         smtpd_done(&smtpd);
 }
 
+Test(smtpd, half_a_message_is_not_stored) {
+        TestSmtpd smtpd;
+
+        smtpd_start(&smtpd, &(TestSmtpdSetup){});
+        expect_talk(&smtpd, HELLO TO_DATA "X: Subject: x\\r\\n\\r\\nhalf\n");
+        expect_log(&smtpd, "ended before the message did, sender <a@from.test>");
+        expect_only_lock(&smtpd);
+        expect_talk(&smtpd, HELLO TO_DATA "C: .\nS: 250\n" GOODBYE); /* nothing of it is left here either */
+        smtpd_done(&smtpd);
+}
+
 Test(smtpd, unix_clients_are_known_by_their_number) {
         TestSmtpd smtpd;
         _cleanup_(closep) int fd = -1;
