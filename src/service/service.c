@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
@@ -606,11 +607,23 @@ static void block_signals(void) {
         (void) signal(SIGPIPE, SIG_IGN); /* a peer that has gone is an errno */
 }
 
+/* Shells give 1024 descriptors, which the sessions that max-sessions allows would use up, and leave none for messages. Programs that
+ * know no better than select() need so low a limit: we do not. */
+static void raise_descriptor_limit(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+                return; /* a unit sets both, and may forbid to change them */
+        limit.rlim_cur = limit.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &limit); /* else we do with what there is */
+}
+
 int service_run(const ServiceHooks *hooks, int argc, char **argv, void *userdata) {
         Service service = {.hooks = hooks, .userdata = userdata, .argc = argc, .argv = argv};
         int first, r, status;
 
         block_signals();
+        raise_descriptor_limit();
         r = config_load(hooks->user, argc, argv, &first, &service.config);
         if (r >= 0 && config_flag(service.config, OPTION_HELP))
                 status = show_help(hooks);

@@ -509,6 +509,21 @@ Test(service, options_of_the_front_end) {
         smtpd_done(&smtpd);
 }
 
+/* As a shell starts it: the soft limit is not the last word. */
+Test(service, descriptors_up_to_the_hard_limit) {
+        struct rlimit limit;
+        TestSmtpd smtpd;
+
+        cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        limit.rlim_cur = 200;
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        smtpd_start(&smtpd, &(TestSmtpdSetup){});
+        expect_talk(&smtpd, HELLO GOODBYE);
+        cr_assert_eq(prlimit(smtpd.process.pid, RLIMIT_NOFILE, NULL, &limit), 0);
+        cr_expect_eq(limit.rlim_cur, limit.rlim_max);
+        smtpd_done(&smtpd);
+}
+
 Test(service, stop_by_the_bus) {
         char *error;
         TestSmtpd smtpd;
