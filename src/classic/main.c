@@ -79,12 +79,19 @@ static const char *reason(int error, char text[static 128]) {
 /* ---- checks before anything is done ---- */
 
 static int check_next_hop(const Config *config) {
-        _cleanup_(net_endpoint_freep) NetEndpoint *endpoint = NULL;
         const char *to = config_string(config, OPTION_FORWARD_TO), *what = "out of memory";
+        _cleanup_(freep) char *censored = NULL;
+        NetEndpoint **endpoints;
+        size_t n;
 
-        if (!to || net_endpoint_parse(to, &endpoint, &what) >= 0)
+        if (!to)
                 return 0;
-        return fail("%s: %s", what, to);
+        if (net_endpoints_parse(to, &endpoints, &n, &what) >= 0) {
+                net_endpoints_free(endpoints, n);
+                return 0;
+        }
+        censored = net_endpoint_censor(to);
+        return fail("%s: %s", what, censored ? censored : "");
 }
 
 /* In greetings and envelopes a domain is ASCII. */

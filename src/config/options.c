@@ -134,7 +134,7 @@ const OptionRow option_table[_OPTION_MAX] = {
                         "time that messages in transfer get to finish when a program is stopped"),
 
         [OPTION_FORWARD_TO] = TEXT("forward-to", 'o', C | F, FORWARDING, NULL, NULL, "host:port",
-                        "the next hop: host:port, [IPv6]:port, a unix path, or far:port@proxy:port through a SOCKS proxy"),
+                        "the next hop: host:port, [IPv6]:port, a unix path, mx:domain, srv:domain, or far:port@proxy:port through a SOCKS proxy; after a comma others that stand in for it"),
         [OPTION_FORWARD] = FLAG("forward", 'f', C, FORWARDING, "forward what is spooled once at start"),
         [OPTION_FORWARD_ON_DISCONNECT] = FLAG("forward-on-disconnect", '1', C | S, FORWARDING,
                         "forward when an SMTP client has disconnected"),

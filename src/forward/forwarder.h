@@ -34,6 +34,12 @@ struct SendRequest {
         sd_bus_message *call;
 };
 
+/* One of the endpoints of forward-to. */
+typedef struct Target {
+        unsigned failures;  /* in a row */
+        uint64_t retry_sec; /* left alone until then, 0 = it is not */
+} Target;
+
 struct Forwarder {
         Service *service;
         Settings *settings;
@@ -45,16 +51,16 @@ struct Forwarder {
         SendRequest *requests; /* not begun yet, oldest first */
         Message *message;      /* being claimed or sent */
         NextHop *hop;          /* the open session, or one that is being opened */
-        NetEndpoint *hop_endpoint; /* of the session when a message named its own, else NULL: forward_to */
+        NetEndpoint *hop_endpoint; /* of the session when a message named its own, else NULL: a target */
         Settings *hop_settings;
         bool hop_opening;       /* no message has been sent on it, nor can be yet */
         bool hop_ready;         /* between messages */
         unsigned hop_delivered; /* messages settled on this session */
         bool scanning, scan_wanted, in_pass;
-        char *trigger;           /* of the pass, for the log */
-        unsigned hop_failures;   /* in a row */
-        uint64_t hop_retry_sec;  /* the next hop is left alone until then; 0 = it is not */
-        uint64_t next_poll_usec; /* monotonic, 0 = none */
+        char *trigger;                     /* of the pass, for the log */
+        Target targets[NET_ENDPOINTS_MAX]; /* as settings->forward_to */
+        size_t target;                     /* the one that the session is with, or was */
+        uint64_t next_poll_usec;           /* monotonic, 0 = none */
         sd_event_source *timer;
         char **dead; /* next hops that messages of this pass named and that cannot be reached */
         size_t n_dead;
@@ -68,7 +74,11 @@ struct Forwarder {
 void forward_trigger(Forwarder *forwarder, const char *trigger); /* look at the whole spool, now */
 void forward_step(Forwarder *forwarder);                         /* whatever can be done next */
 void forward_forget_dead(Forwarder *forwarder);
-void forward_stop(Forwarder *forwarder); /* finish what is being sent, then exit */
+void forward_forget_failures(
+                Forwarder *forwarder); /* of the targets: a new configuration, somebody's order */
+uint64_t forward_targets_retry_sec(
+                const Forwarder *forwarder); /* when the first of them may be tried, 0 = now */
+void forward_stop(Forwarder *forwarder);     /* finish what is being sent, then exit */
 void forward_end_pass(Forwarder *forwarder, const char *why); /* NULL: nothing more to send */
 bool forward_is_idle(const Forwarder *forwarder);
 int forward_timer_new(Forwarder *forwarder);

@@ -29,7 +29,7 @@ static int method_wake(sd_bus_message *call, void *userdata, sd_bus_error *error
                 return r;
         r = sd_bus_reply_method_return(call, NULL);
         if (strcmp(trigger, "admin") == 0)
-                forwarder->hop_retry_sec = 0; /* somebody has repaired something */
+                forward_forget_failures(forwarder); /* somebody has repaired something */
         forward_trigger(forwarder, trigger);
         return r;
 }
@@ -75,7 +75,7 @@ static int method_send(sd_bus_message *call, void *userdata, sd_bus_error *error
                 return r;
         if (!spool_id_valid(id))
                 return sd_bus_error_set(error, BUS_ERROR_PERMANENT, "this is not a message id");
-        if (!forwarder->settings->forward_to)
+        if (forwarder->settings->n_forward_to == 0)
                 return sd_bus_error_set(error, BUS_ERROR_TEMPORARY, "forward-to is not set");
         r = add_request(forwarder, call, id);
         if (r < 0)
@@ -148,7 +148,7 @@ static int apply(Service *service, Config *config, void *userdata) {
         r = settings_new(config, &settings);
         if (r < 0)
                 return r;
-        if (settings->once && !settings->forward_to)
+        if (settings->once && settings->n_forward_to == 0)
                 return config_complain(config, OPTION_FORWARD_TO, "--once requires --forward-to");
         r = open_spool(forwarder, config);
         if (r < 0)
@@ -156,8 +156,7 @@ static int apply(Service *service, Config *config, void *userdata) {
 
         (void) settings_unref(forwarder->settings);
         forwarder->settings = take(settings);
-        forwarder->hop_retry_sec = 0; /* the new next hop may be better */
-        forwarder->hop_failures = 0;
+        forward_forget_failures(forwarder); /* the new next hop may be better */
         forwarder->next_poll_usec = forwarder->settings->poll > 0
                                                     ? clock_monotonic() + forwarder->settings->poll
                                                     : 0;
@@ -186,7 +185,7 @@ static int start(Service *service, void *userdata) {
         if (r < 0)
                 return r;
 
-        if (!forwarder->settings->forward_to)
+        if (forwarder->settings->n_forward_to == 0)
                 log_notice("forward-to is not set: nothing is forwarded");
         forward_trigger(forwarder, "startup");
         return 0;
@@ -217,21 +216,24 @@ static int status(void *userdata, Buffer *sentence) {
         if (r >= 0 && due > now)
                 r = buffer_printf(sentence, ", next attempt in %llus",
                                 (unsigned long long) (due - now));
-        if (r >= 0 && forwarder->hop_failures > 0 && forwarder->failure)
+        if (r >= 0 && forwarder->targets[forwarder->target].failures > 0 && forwarder->failure)
                 r = buffer_printf(sentence, "; next hop: %s", forwarder->failure);
         return r;
 }
 
 static int report(void *userdata, sd_bus_message *reply) {
         const Forwarder *forwarder = userdata;
-        const NetEndpoint *hop = forwarder->settings->forward_to;
+        const Settings *settings = forwarder->settings;
         size_t n_waiting, n_new;
         int r;
 
         (void) queue_next_due(&forwarder->queue, &n_waiting, &n_new);
         r = service_report(reply, "spool", "%s", spool_path(forwarder->spool));
-        if (r >= 0)
-                r = service_report(reply, "next-hop", "%s", hop ? hop->text : "none");
+        for (size_t i = 0; r >= 0 && i < settings->n_forward_to; i++)
+                r = service_report(reply, "next-hop", "%s%s", settings->forward_to[i]->text,
+                                forwarder->targets[i].failures > 0 ? " (cannot be reached)" : "");
+        if (r >= 0 && settings->n_forward_to == 0)
+                r = service_report(reply, "next-hop", "none");
         if (r >= 0)
                 r = service_report(reply, "waiting", "%zu", n_waiting);
         if (r >= 0)

@@ -298,10 +298,10 @@ static void conclude_bad(Message *message, const char *reason) {
 }
 
 static void conclude_bad_endpoint(Message *message, const char *why) {
-        _cleanup_(freep) char *reason = NULL;
+        _cleanup_(freep) char *reason = NULL, *text = NULL;
 
-        if (asprintf(&reason, "invalid forward-to-address \"%s\": %s",
-                            message->envelope->forward_to_address, why) < 0)
+        text = net_endpoint_censor(message->envelope->forward_to_address);
+        if (asprintf(&reason, "invalid forward-to-address \"%s\": %s", text ? text : "", why) < 0)
                 reason = NULL; /* its value is undefined now */
         conclude_bad(message, reason ? reason : why);
 }

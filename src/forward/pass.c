@@ -75,26 +75,73 @@ void forward_forget_dead(Forwarder *forwarder) {
         forwarder->n_dead = 0;
 }
 
-/* `again_soon`: messages went through this session before, so there is no need to leave the next hop alone. */
-static void note_failure(Forwarder *forwarder, const char *why, bool again_soon) {
+/* ── the targets of forward-to ────────────────────────────────────────────────────────────── */
+
+void forward_forget_failures(Forwarder *forwarder) {
+        memset(forwarder->targets, 0, sizeof(forwarder->targets));
+}
+
+uint64_t forward_targets_retry_sec(const Forwarder *forwarder) {
+        uint64_t first = UINT64_MAX;
+
+        for (size_t i = 0; i < forwarder->settings->n_forward_to; i++)
+                first = MIN_OF(first, forwarder->targets[i].retry_sec);
+        return first == UINT64_MAX ? 0 : first;
+}
+
+/* The first target that is not left alone. When all are, as it may be without a schedule and at the first pass after a
+ * pause, the first of all. */
+static size_t first_target(const Forwarder *forwarder) {
+        uint64_t now = forward_now_sec();
+
+        for (size_t i = 0; i < forwarder->settings->n_forward_to; i++)
+                if (forwarder->targets[i].retry_sec <= now)
+                        return i;
+        return 0;
+}
+
+/* The target could not be reached, or would have no session with us: another may stand in for it. */
+static bool fall_over(Forwarder *forwarder) {
+        uint64_t now = forward_now_sec();
+
+        for (size_t i = 0; i < forwarder->settings->n_forward_to; i++)
+                if (forwarder->targets[i].retry_sec <= now) {
+                        forwarder->target = i;
+                        return true;
+                }
+        return false;
+}
+
+/* Without a schedule for messages there is one for connections all the same: what could not be sent for want of
+ * one stays in the spool, and must not wait for the next client. */
+static void note_target_failure(Forwarder *forwarder) {
+        static const RetrySchedule connections = {
+                        .enabled = true,
+                        .first_usec = 60 * USEC_PER_SEC,
+                        .longest_usec = 3600 * USEC_PER_SEC,
+        };
         const RetrySchedule *retry = &forwarder->settings->retry;
+        Target *target = &forwarder->targets[forwarder->target];
         uint64_t pause;
 
+        if (target->failures < FAILURES_COUNTED_MAX)
+                target->failures++;
+        pause = retry_schedule_pause(retry->enabled ? retry : &connections, target->failures);
+        target->retry_sec = forward_now_sec() + (pause + USEC_PER_SEC - 1) / USEC_PER_SEC;
+}
+
+/* `again_soon`: messages went through this session before, so there is no need to leave the next hop alone. */
+static void note_failure(Forwarder *forwarder, const char *why, bool again_soon) {
         free(forwarder->failure);
         forwarder->failure = strdup(why);
         if (!is_main_hop(forwarder))
                 return; /* one message's own next hop says nothing about the others' */
         forwarder->failed_once = true;
-        if (again_soon)
-                return;
-        if (forwarder->hop_failures < FAILURES_COUNTED_MAX)
-                forwarder->hop_failures++;
-        if (retry->enabled && !forwarder->settings->once) {
-                pause = retry_schedule_pause(retry, forwarder->hop_failures);
-                forwarder->hop_retry_sec =
-                                forward_now_sec() + (pause + USEC_PER_SEC - 1) / USEC_PER_SEC;
-        }
+        if (!again_soon && !forwarder->hop_opening)
+                note_target_failure(forwarder); /* else it has been noted */
 }
+
+static void hop_open(Forwarder *forwarder, const NetEndpoint *own);
 
 /* Closed by the peer while nothing was on it: no harm done. A message that is being claimed will find it gone. */
 static void on_idle_hop_failed(Forwarder *forwarder) {
@@ -122,6 +169,15 @@ static void on_hop_failed(Forwarder *forwarder) {
                         LOG_FIELDS({"EMAILRELAY_NEXT_HOP", next_hop_peer(forwarder->hop)}),
                         "forwarding failure: %s: %s", next_hop_peer(forwarder->hop),
                         why ? why : "out of memory");
+        if (main_hop && forwarder->hop_opening) {
+                note_target_failure(forwarder);
+                if (fall_over(forwarder)) {
+                        (void) next_hop_free(forwarder->hop);
+                        hop_forget(forwarder);
+                        hop_open(forwarder, NULL);
+                        return;
+                }
+        }
         note_failure(forwarder, why ? why : "out of memory", between);
         if (!main_hop && !connected)
                 note_dead(forwarder, forwarder->hop_endpoint->text);
@@ -140,10 +196,8 @@ static void on_hop_event(NextHop *hop, NextHopEvent event, void *userdata) {
         switch (event) {
         case NEXT_HOP_READY:
                 forwarder->hop_opening = false;
-                if (is_main_hop(forwarder)) {
-                        forwarder->hop_failures = 0;
-                        forwarder->hop_retry_sec = 0;
-                }
+                if (is_main_hop(forwarder))
+                        forwarder->targets[forwarder->target] = (Target){};
                 message_hop_ready(forwarder->message);
                 return;
         case NEXT_HOP_DONE:
@@ -165,33 +219,39 @@ static bool same_endpoint(const NetEndpoint *a, const NetEndpoint *b) {
         return a == b || (a && b && strcmp(a->text, b->text) == 0);
 }
 
-static int hop_open(Forwarder *forwarder, const NetEndpoint *own) {
-        const char *why;
-        int r;
+/* With the endpoint that a message names, or (NULL) with the target. */
+static void hop_open(Forwarder *forwarder, const NetEndpoint *own) {
+        int r = 0;
 
         forwarder->hop_settings = settings_ref(forwarder->settings);
         if (own) {
-                r = net_endpoint_parse(own->text, &forwarder->hop_endpoint, &why);
-                if (r < 0)
-                        return r;
                 log_debug("forwarding: new connection for [%s]", own->text);
+                r = net_endpoint_copy(own, &forwarder->hop_endpoint);
         }
         forwarder->hop_opening = true;
-        return next_hop_new(service_event(forwarder->service), forwarder->resolver,
-                        own ? forwarder->hop_endpoint : forwarder->hop_settings->forward_to,
-                        &forwarder->hop_settings->hop, on_hop_event, forwarder, &forwarder->hop);
+        if (r >= 0)
+                r = next_hop_new(service_event(forwarder->service), forwarder->resolver,
+                                own ? forwarder->hop_endpoint
+                                    : forwarder->settings->forward_to[forwarder->target],
+                                &forwarder->hop_settings->hop, on_hop_event, forwarder,
+                                &forwarder->hop);
+        if (r >= 0)
+                return;
+        log_error("cannot open a connection: %s", strerror(-r));
+        hop_forget(forwarder);
+        service_exit(forwarder->service,
+                        EXIT_FAILURE); /* no memory or descriptors even for this: begin afresh */
 }
 
 void hop_for_message(Forwarder *forwarder) {
         const NetEndpoint *own = message_endpoint(forwarder->message);
-        int r;
 
         if (own && is_dead(forwarder, own->text)) {
                 message_skip(forwarder->message, "skipping message with unconnectable address");
                 forward_step(forwarder);
                 return;
         }
-        if (!own && !forwarder->settings->forward_to) { /* taken away by a reload */
+        if (!own && forwarder->settings->n_forward_to == 0) { /* taken away by a reload */
                 message_skip(forwarder->message, "forward-to is not set");
                 forward_step(forwarder);
                 return;
@@ -204,13 +264,9 @@ void hop_for_message(Forwarder *forwarder) {
                 message_hop_ready(forwarder->message);
                 return;
         }
-        r = hop_open(forwarder, own);
-        if (r < 0) {
-                log_error("cannot open a connection: %s", strerror(-r));
-                hop_forget(forwarder);
-                service_exit(forwarder->service,
-                                EXIT_FAILURE); /* no memory or descriptors even for this: begin afresh */
-        }
+        if (!own)
+                forwarder->target = first_target(forwarder);
+        hop_open(forwarder, own);
 }
 
 /* ── scanning ─────────────────────────────────────────────────────────────────────────────── */
@@ -298,9 +354,9 @@ static uint64_t next_in_sec(const Forwarder *forwarder) {
         size_t n_waiting, n_new;
         uint64_t due = queue_next_due(&forwarder->queue, &n_waiting, &n_new),
                  now = forward_now_sec();
-        uint64_t hop = forwarder->hop_retry_sec, in = UINT64_MAX;
+        uint64_t hop = forward_targets_retry_sec(forwarder), in = UINT64_MAX;
 
-        if (!forwarder->settings->forward_to)
+        if (forwarder->settings->n_forward_to == 0)
                 return UINT64_MAX;
         if (due > 0)
                 due = MAX_OF(due, hop);
@@ -355,10 +411,21 @@ int forward_timer_new(Forwarder *forwarder) {
         return sd_event_source_set_enabled(forwarder->timer, SD_EVENT_OFF);
 }
 
+/* Without a schedule nobody starts the forwarder again for what waits for a target that was not to be had: it stays. */
+static bool waits_for_target(const Forwarder *forwarder) {
+        size_t n_waiting, n_new;
+
+        if (forwarder->settings->retry.enabled || forward_targets_retry_sec(forwarder) == 0)
+                return false;
+        (void) queue_next_due(&forwarder->queue, &n_waiting, &n_new);
+        return n_new > 0;
+}
+
 bool forward_is_idle(const Forwarder *forwarder) {
-        return !forwarder->message && !forwarder->scanning && !forwarder->scan_wanted &&
-               !forwarder->in_pass && forwarder->n_settling == 0 && !forwarder->requests &&
-               !bus_server_busy(forwarder->bus) && next_in_sec(forwarder) > IDLE_HORIZON_SEC;
+        return !waits_for_target(forwarder) && !forwarder->message && !forwarder->scanning &&
+               !forwarder->scan_wanted && !forwarder->in_pass && forwarder->n_settling == 0 &&
+               !forwarder->requests && !bus_server_busy(forwarder->bus) &&
+               next_in_sec(forwarder) > IDLE_HORIZON_SEC;
 }
 
 /* ── deciding ─────────────────────────────────────────────────────────────────────────────── */
@@ -378,7 +445,8 @@ void forward_end_pass(Forwarder *forwarder, const char *why) {
 }
 
 static bool hop_may_be_tried(const Forwarder *forwarder) {
-        return forwarder->settings->once || forward_now_sec() >= forwarder->hop_retry_sec;
+        return forwarder->settings->once || !forwarder->settings->retry.enabled ||
+               forward_now_sec() >= forward_targets_retry_sec(forwarder);
 }
 
 static void answer_requests(Forwarder *forwarder, const char *why) {
@@ -454,7 +522,7 @@ void forward_step(Forwarder *forwarder) {
                 finish_stop(forwarder);
                 return;
         }
-        if (!forwarder->settings->forward_to) {
+        if (forwarder->settings->n_forward_to == 0) {
                 forwarder->scan_wanted = false;
                 answer_requests(forwarder, "forward-to is not set");
                 hop_close(forwarder);

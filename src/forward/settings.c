@@ -11,17 +11,19 @@
 #include "service/service.h"
 
 static int set_forward_to(Config *config, Settings *settings) {
+        _cleanup_(freep) char *censored = NULL;
         const char *text = config_string(config, OPTION_FORWARD_TO), *why;
         int r;
 
         if (!text || !*text)
                 return 0;
-        r = net_endpoint_parse(text, &settings->forward_to, &why);
-        if (r == -EINVAL)
-                return config_complain(config, OPTION_FORWARD_TO,
-                                "forward-to: \"%s\": %s: give host:port, such as mail.example.com:25",
-                                text, why);
-        return r;
+        r = net_endpoints_parse(text, &settings->forward_to, &settings->n_forward_to, &why);
+        if (r != -EINVAL)
+                return r;
+        censored = net_endpoint_censor(text);
+        return config_complain(config, OPTION_FORWARD_TO,
+                        "forward-to: \"%s\": %s: give host:port, such as mail.example.com:25",
+                        censored ? censored : "", why);
 }
 
 /* ip, ip:port or [ipv6]:port */
@@ -53,9 +55,10 @@ static int set_client_interface(Config *config, Settings *settings) {
                                 text);
         if (r < 0)
                 return r;
-        if (settings->forward_to && settings->forward_to->kind == NET_ENDPOINT_UNIX)
-                return config_complain(config, OPTION_CLIENT_INTERFACE,
-                                "the --client-interface option cannot be used with a unix-domain forwarding address");
+        for (size_t i = 0; i < settings->n_forward_to; i++)
+                if (settings->forward_to[i]->kind == NET_ENDPOINT_UNIX)
+                        return config_complain(config, OPTION_CLIENT_INTERFACE,
+                                        "the --client-interface option cannot be used with a unix-domain forwarding address");
         settings->hop.have_bind_address = true;
         return 0;
 }
@@ -112,7 +115,7 @@ Settings *settings_ref(Settings *settings) {
 
 Settings *settings_unref(Settings *settings) {
         if (settings && --settings->n_ref == 0) {
-                (void) net_endpoint_free(settings->forward_to);
+                net_endpoints_free(settings->forward_to, settings->n_forward_to);
                 free(settings->domain);
                 free(settings);
         }

@@ -10,8 +10,9 @@
 typedef struct Settings {
         unsigned n_ref;
         NextHopConfig hop;
-        char *domain;            /* hop.domain */
-        NetEndpoint *forward_to; /* NULL: nothing is forwarded */
+        char *domain;             /* hop.domain */
+        NetEndpoint **forward_to; /* the next hop, and those that stand in for it, in order */
+        size_t n_forward_to;      /* 0: nothing is forwarded */
         RetrySchedule retry;
         uint64_t poll; /* usec, 0 = never */
         bool once;

@@ -28,10 +28,10 @@ typedef struct Records {
 } Records;
 
 static uint64_t random_number(void) {
-        uint64_t number = clock_monotonic();
+        uint64_t number;
 
-        (void) getrandom(
-                        &number, sizeof(number), GRND_NONBLOCK); /* else the clock is good enough */
+        if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != (ssize_t) sizeof(number))
+                number = clock_monotonic(); /* it only spreads the load */
         return number;
 }
 
