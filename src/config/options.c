@@ -76,7 +76,9 @@ const OptionRow option_table[_OPTION_MAX] = {
         [OPTION_VERSION] = CLI("version", 'V', OPTION_TYPE_FLAG, C | S | F | U | L, PROCESS, NULL,
                         "show the version and exit"),
         [OPTION_JSON] = CLI("json", 0, OPTION_TYPE_FLAG, L, PROCESS, NULL,
-                        "list and status: print JSON, for programs"),
+                        "list, status and forward with messages: print JSON, for programs"),
+        [OPTION_ALL] = CLI("all", 0, OPTION_TYPE_FLAG, L, PROCESS, NULL,
+                        "forward: all messages that are queued, in the order of their arrival"),
 
         [OPTION_SPOOL_DIR] = FILE_PATH("spool-dir", 's', C | S | F | U | L, PLACES, NULL, "directory",
                         "the spool directory (default /var/spool/emailrelay, or /var/spool/emailrelay-NAME for an instance)"),

@@ -22,6 +22,7 @@ typedef enum OptionId {
         OPTION_HELP,
         OPTION_VERSION,
         OPTION_JSON,
+        OPTION_ALL,
         /* where things are */
         OPTION_SPOOL_DIR,
         OPTION_RUNTIME_DIR,
@@ -115,7 +116,7 @@ typedef struct OptionRow {
                         words; /* LIST and STRING with a fixed vocabulary: the words, NULL-terminated, or NULL = any */
         const char *metavar; /* "host:port"; NULL for flags */
         const char *help;    /* one sentence, no full stop */
-        bool cli_only; /* refused in option files: config, instance, help, version, json, once */
+        bool cli_only; /* refused in option files: config, instance, help, version, json, all, once */
 } OptionRow;
 
 extern const OptionRow option_table[_OPTION_MAX];

@@ -7,7 +7,7 @@
  *   list.c      list: the queue, message by message
  *   status.c    status: the programs, and the queue in numbers
  *   reload.c    reload: the configuration read anew
- *   forward.c   forward: look for mail to forward now
+ *   forward.c   forward: look for mail to forward now, or forward certain messages
  *   programs.c  which programs there are, calling their control sockets
  *   show.c      text from outside, for people and for JSON
  *
@@ -30,7 +30,7 @@ enum {
 typedef struct Ctl {
         Config *config;
         const char *spool_dir, *runtime_dir; /* of the config */
-        bool json;
+        bool json, all;
         int n_arguments; /* what stands behind the verb */
         char **arguments;
 } Ctl;

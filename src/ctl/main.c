@@ -4,6 +4,7 @@
  * from the same option files that the programs read. */
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +17,7 @@ static const struct {
         int (*run)(const Ctl *ctl);
         int n_arguments_max;
 } verbs[] = {
-                {"forward", ctl_forward, 0},
+                {"forward", ctl_forward, INT_MAX},
                 {"list", ctl_list, 0},
                 {"reload", ctl_reload, 16},
                 {"status", ctl_status, 0},
@@ -29,7 +30,8 @@ static const char USAGE[] =
                 "  list                        the messages in the spool, oldest first\n"
                 "  status                      what the programs do, and the spool in numbers\n"
                 "  reload [smtpd|forward]…     running programs read their configuration anew\n"
-                "  forward                     look for mail to forward now\n"
+                "  forward [ID]…               look for mail to forward now; forward these messages, or --all,\n"
+                "                              whatever their schedule says\n"
                 "\n"
                 "Exit status: 0 done, 1 failed, 2 wrong usage, 3 the program does not run.";
 
@@ -158,6 +160,7 @@ static int run_verb(Ctl *ctl, int n_words, char **words) {
         ctl->spool_dir = config_string(ctl->config, OPTION_SPOOL_DIR);
         ctl->runtime_dir = config_string(ctl->config, OPTION_RUNTIME_DIR);
         ctl->json = config_flag(ctl->config, OPTION_JSON);
+        ctl->all = config_flag(ctl->config, OPTION_ALL);
         ctl->n_arguments = n_words - 1;
         ctl->arguments = words + 1;
         for (size_t i = 0; i < ELEMENTSOF(verbs); i++) {
@@ -165,6 +168,8 @@ static int run_verb(Ctl *ctl, int n_words, char **words) {
                         continue;
                 if (ctl->n_arguments > verbs[i].n_arguments_max)
                         return ctl_fail(CTL_USAGE, "%s: too many arguments", words[0]);
+                if (ctl->all && verbs[i].run != ctl_forward)
+                        return ctl_fail(CTL_USAGE, "%s: --all is for forward", words[0]);
                 return verbs[i].run(ctl);
         }
         return unknown_verb(words[0]);

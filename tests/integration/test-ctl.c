@@ -119,7 +119,9 @@ Test(ctl, usage) {
                         {{"x\033[1m"}, 2, NULL, "no command \"x\\x1b[1m\""},
                         {{"list", "all"}, 2, NULL, "list: too many arguments"},
                         {{"status", "smtpd"}, 2, NULL, "status: too many arguments"},
-                        {{"forward", "x"}, 2, NULL, "forward: too many arguments"},
+                        {{"forward", "../x"}, 2, NULL, "\"../x\" is not a message id"},
+                        {{"forward", "--all", "x"}, 2, NULL, "not both"},
+                        {{"list", "--all"}, 2, NULL, "list: --all is for forward"},
                         {{"reload", "smtp"}, 2, NULL,
                                         "there is no program \"smtp\": name smtpd or forward"},
                         {{"reload", "smtpd", "../forward"}, 2, NULL, "no program \"../forward\""},
@@ -471,5 +473,135 @@ Test(ctl, forward) {
         expect_run(WORDS("forward"), 0, NULL, NULL);
         cr_assert(hop_wait(hop, 1, SECONDS));
         cr_expect_str_eq(hop_message(hop, 0)->content, "Subject: x\r\n\r\ny\r\n");
+        cr_expect(wait_for_count(spool, ".content", 0, SECONDS));
+}
+
+static const char *by_recipient(const char *line, void *userdata) {
+        (void) userdata;
+        if (strstr(line, "RCPT TO:<bad@"))
+                return "550 5.1.1 no such user";
+        if (strstr(line, "RCPT TO:<late@"))
+                return "451 4.2.1 later";
+        return NULL;
+}
+
+/* A message whose next attempt is not due for long, so that only being asked for by name makes it go. */
+static void write_waiting(const char *id, const char *to, const char *other) {
+        _cleanup_(freep) char *path = harness_text("%s/%s.envelope", spool, id),
+                              *content = harness_text("%s/%s.content", spool, id), *text = NULL;
+
+        text = harness_text("X-MailRelay-Format: #2821.8\r\n"
+                            "X-MailRelay-Content: unknown\r\n"
+                            "X-MailRelay-From: a@from.test\r\n"
+                            "X-MailRelay-ToCount: 2\r\n"
+                            "X-MailRelay-To-Remote: %s\r\n"
+                            "X-MailRelay-To-Remote: %s\r\n"
+                            "X-MailRelay-Authentication: \r\n"
+                            "X-MailRelay-Client: 127.0.0.1\r\n"
+                            "X-MailRelay-ClientCertificate: \r\n"
+                            "X-MailRelay-MailFromAuthIn: \r\n"
+                            "X-MailRelay-MailFromAuthOut: \r\n"
+                            "X-MailRelay-ForwardTo: \r\n"
+                            "X-MailRelay-ForwardToAddress: \r\n"
+                            "X-MailRelay-ClientAccountSelector: \r\n"
+                            "X-MailRelay-Utf8MailboxNames: 0\r\n"
+                            "X-MailRelay-End: 1\r\n"
+                            "X-MailRelay-Attempts: 1\r\n"
+                            "X-MailRelay-FirstAttempt: %lld\r\n"
+                            "X-MailRelay-NextAttempt: %lld\r\n",
+                        to, other, (long long) time(NULL) - 60, (long long) time(NULL) + 3600);
+        harness_write(content, "Subject: x\r\n\r\ny\r\n");
+        harness_write(path, text);
+}
+
+static const char WAITING[] = "emailrelay.3.1700000100.";
+
+Test(ctl, forward_messages) {
+        static const struct {
+                const char *to, *other, *line;
+                int status;
+                bool delivered;
+        } rows[] = {
+                        {"a@to.test", "b@to.test", ": 250 taken\n", 0, true},
+                        {"late@to.test", "late@b.test", ": still queued: 451 4.2.1 later\n", 1,
+                                        false},
+                        {"bad@to.test", "bad@b.test", ": 550 5.1.1 no such user\n", 1, false},
+                        {"a@to.test", "bad@b.test", ": 250 in part: 550 5.1.1 no such user\n", 1,
+                                        false},
+        };
+
+        harness_write(config, "domain = relay.test\nretry = 1h,1h,5d\nforward-to-some\n");
+        expect_run(WORDS("forward", "--all"), 3, NULL, "systemctl start emailrelay-forward.socket");
+        hop = hop_start(0, by_recipient, NULL);
+        start_forward();
+        expect_run(WORDS("forward", "--all"), 0, "no messages are queued in ", NULL);
+        expect_run(WORDS("forward", "emailrelay.1.2.3"), 1,
+                        "emailrelay.1.2.3: there is no such message\n", NULL);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(freep) char *id = harness_text("%s%zu", WAITING, i + 1),
+                                      *line = harness_text("%s%s", id, rows[i].line);
+                json_t *list, *item;
+
+                write_waiting(id, rows[i].to, rows[i].other);
+                expect_run(WORDS("forward"), 0, NULL, NULL); /* leaves it alone */
+                expect_run(WORDS("forward", id), rows[i].status, line, NULL);
+                list = run_json(WORDS("list", "--json"));
+                item = json_array_get(list, i == 0 ? 0 : json_array_size(list) - 1);
+                cr_expect_eq(strcmp(string_of(item, "id"), id) == 0, !rows[i].delivered, "row %zu",
+                                i);
+                json_decref(list);
+        }
+        cr_expect_eq(hop_n_messages(hop), 2);
+}
+
+/* In the order of arrival, and all of them, also when one stays. */
+Test(ctl, forward_all) {
+        static const char *const to[] = {"a@to.test", "late@to.test", "c@to.test"};
+        _cleanup_(freep) char *out = NULL, *err = NULL, *expected = NULL;
+        json_t *list;
+
+        harness_write(config, "domain = relay.test\nretry = 1h,1h,5d\n");
+        hop = hop_start(0, by_recipient, NULL);
+        start_forward();
+        for (size_t i = ELEMENTSOF(to); i-- > 0;) {
+                _cleanup_(freep) char *id = harness_text("%s%zu", WAITING, i + 9);
+
+                write_waiting(id, to[i], to[i]);
+        }
+        cr_expect_eq(run(WORDS("forward", "--all"), &out, &err), 1);
+        expected = harness_text(
+                        "%s9: 250 taken\n%s10: still queued: 451 4.2.1 later\n%s11: 250 taken\n",
+                        WAITING, WAITING, WAITING);
+        cr_expect_str_eq(out, expected, "%s%s", out, err);
+        cr_expect_eq(hop_n_messages(hop), 2);
+        cr_expect_eq(harness_count(spool, ".content"), 1);
+
+        write_waiting("emailrelay.3.1700000100.10", "d@to.test", "e@to.test");
+        list = run_json(WORDS("forward", "--all", "--json"));
+        cr_assert_eq(json_array_size(list), 1);
+        cr_expect_str_eq(string_of(json_array_get(list, 0), "id"), "emailrelay.3.1700000100.10");
+        cr_expect_eq(number_of(json_array_get(list, 0), "code"), 250);
+        cr_expect_str_eq(string_of(json_array_get(list, 0), "text"), "taken");
+        cr_expect(json_is_true(json_object_get(json_array_get(list, 0), "delivered")));
+        cr_expect(json_is_false(json_object_get(json_array_get(list, 0), "queued")));
+        json_decref(list);
+}
+
+/* The pass that the wake begins may be first: then these have gone all the same. A next hop that was left alone is
+ * tried at once. */
+Test(ctl, forward_all_beside_a_pass) {
+        enum {
+                MESSAGES = 20,
+        };
+
+        hop = hop_start(0, NULL, NULL);
+        start_forward();
+        for (int i = 0; i < MESSAGES; i++) {
+                _cleanup_(freep) char *id = harness_text("%s%d", WAITING, i + 1);
+
+                write_message(id, "", "a@from.test", "", "Subject: x\r\n\r\ny\r\n");
+        }
+        expect_run(WORDS("forward", "--all"), 0, ".20: 250 ", NULL);
+        cr_expect_eq(hop_n_messages(hop), MESSAGES);
         cr_expect(wait_for_count(spool, ".content", 0, SECONDS));
 }
