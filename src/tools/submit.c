@@ -275,7 +275,7 @@ typedef struct Session {
         int fd;
         Buffer input;
         Message *message;
-        bool sent;
+        size_t first, n; /* the recipients of this transaction */
 } Session;
 
 static int connect_to_relay(int *ret_fd) {
@@ -347,15 +347,16 @@ static int begin_message(Session *session) {
         const Message *message = session->message;
         bool utf8 = text_has_8bit(message->from.mailbox, strlen(message->from.mailbox));
 
-        for (size_t i = 0; i < message->n_recipients; i++) {
-                recipients[i] = message->recipients[i].mailbox;
+        rewind(message->content); /* an earlier transaction may have read it */
+        for (size_t i = 0; i < session->n; i++) {
+                recipients[i] = message->recipients[session->first + i].mailbox;
                 utf8 = utf8 || text_has_8bit(recipients[i], strlen(recipients[i]));
         }
         return smtp_client_send(session->client,
                         &(SmtpClientMessage){
                                         .from = message->from.mailbox,
                                         .recipients = recipients,
-                                        .n_recipients = message->n_recipients,
+                                        .n_recipients = session->n,
                                         .size = message->size,
                                         .body = message->has_8bit ? SMTP_BODY_8BITMIME
                                                                   : SMTP_BODY_7BIT,
@@ -438,7 +439,8 @@ static int judge(Session *session, SmtpClientEvent last) {
                 delivered += results[i].result == SMTP_RESULT_DELIVERED;
                 if (results[i].result == SMTP_RESULT_REFUSED ||
                                 results[i].result == SMTP_RESULT_DEFERRED)
-                        return explain(&results[i], session->message->recipients[i].mailbox);
+                        return explain(&results[i],
+                                        session->message->recipients[session->first + i].mailbox);
         }
         if (n > 0 && delivered == n) {
                 if (arg_verbose)
@@ -459,28 +461,76 @@ static int judge(Session *session, SmtpClientEvent last) {
         return fail(EX_TEMPFAIL, "the message was not taken: try again later");
 }
 
+/* How many recipients the server takes in one transaction, when it has accepted some and then said 452 to all the rest
+ * (RFC 5321, section 4.5.3.1.10); else 0. A single recipient without room looks different, unless it is the last. */
+static size_t n_taken_at_once(const Session *session) {
+        const SmtpRecipientResult *results;
+        size_t n, n_held = 0;
+
+        results = smtp_client_results(session->client, &n);
+        while (n_held < n && results[n_held].result == SMTP_RESULT_HELD)
+                n_held++;
+        for (size_t i = n_held; i < n; i++)
+                if (results[i].result != SMTP_RESULT_DEFERRED || results[i].code != 452)
+                        return 0;
+        return n_held < n ? n_held : 0;
+}
+
+/* One transaction after the other until all recipients are settled. Each has recipients accepted for good, or fewer of
+ * them than the one before, so this ends. An exit status. */
+static int transact(Session *session, SmtpClientEvent *ret_last) {
+        size_t n_all = session->message->n_recipients;
+        int status = EX_OK;
+
+        session->n = n_all;
+        for (;;) {
+                size_t n_at_once;
+
+                if (converse(session, ret_last) < 0)
+                        return out_of_memory();
+                n_at_once = *ret_last == SMTP_CLIENT_DONE ? n_taken_at_once(session) : 0;
+                if (n_at_once > 0)
+                        session->n = n_at_once;
+                else {
+                        status = judge(session, *ret_last);
+                        if (status != EX_OK)
+                                break;
+                        session->first += session->n;
+                        session->n = MIN_OF(session->n, n_all - session->first);
+                }
+                if (session->n == 0)
+                        return EX_OK;
+                if (begin_message(session) < 0)
+                        return out_of_memory();
+                if (send_output(session) < 0 &&
+                                smtp_client_disconnected(session->client,
+                                                "the relay closed the connection") < 0)
+                        return out_of_memory();
+        }
+        if (session->first > 0)
+                (void) fail(status, "it was taken for the first %zu of %zu recipients",
+                                session->first, n_all);
+        return status;
+}
+
 static int submit_to_relay(Message *message) {
         _cleanup_(smtp_client_freep) SmtpClient *client = NULL;
         _cleanup_(buffer_done) Buffer unused = {};
         _cleanup_(closep) int fd = -1;
         SmtpClientConfig config = {.helo = "localhost", .pipelining = true};
         Session session = {.message = message};
-        SmtpClientEvent last;
-        int status, r;
+        SmtpClientEvent last = SMTP_CLIENT_FAILED;
+        int status;
 
         status = connect_to_relay(&fd);
         if (status != EX_OK)
                 return status;
-        r = smtp_client_new(&config, NULL, &client);
-        if (r < 0)
+        if (smtp_client_new(&config, NULL, &client) < 0)
                 return out_of_memory();
         session.client = client;
         session.fd = fd;
-        r = converse(&session, &last);
+        status = transact(&session, &last);
         buffer_done(&session.input);
-        if (r < 0)
-                return out_of_memory();
-        status = judge(&session, last);
         if (last == SMTP_CLIENT_DONE && smtp_client_quit(client) >= 0)
                 (void) send_output(&session); /* the message is settled already */
         return status;

@@ -19,6 +19,45 @@
 #include "base/clock.h"
 #include "smtpd-harness.h"
 
+/* ── recipients ───────────────────────────────────────────────────────────────────────────── */
+
+/* emailrelay-submit hands over those that are too many in further transactions. */
+Test(limits, submitted_in_parts) {
+        static const struct {
+                int n_recipients;
+                size_t n_messages;
+        } rows[] = {{1, 1}, {2, 1}, {3, 2}, {4, 2}, {5, 3}};
+        _cleanup_(freep) char *program = harness_program("tools/emailrelay-submit");
+        size_t n_messages = 0;
+        TestSmtpd smtpd;
+
+        smtpd_start(&smtpd, &(TestSmtpdSetup){.options = "max-recipients = 2\n"});
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                const char *arguments[] = {program, "-v", "-f", "me@a.test", "--runtime-dir",
+                                smtpd.directory, "a@b.test", "b@b.test", "c@b.test", "d@b.test",
+                                "e@b.test", NULL};
+                const TestProcessSetup setup = {.directory = smtpd.directory, .input = "x\n"};
+                _cleanup_(freep) char *ids = NULL, *errors = NULL;
+                TestProcess process;
+                size_t n = 0;
+
+                arguments[6 + rows[i].n_recipients] = NULL;
+                process_start(&process, &setup, arguments);
+                cr_assert(process_wait(&process, HARNESS_DEADLINE_SECONDS));
+                ids = process_output(&process);
+                errors = process_errors(&process);
+                cr_expect_eq(process.status, 0, "row %zu: %d", i, process.status);
+                cr_expect_str_eq(errors, "");
+                for (const char *p = ids; *p; p++)
+                        n += *p == '\n';
+                cr_expect_eq(n, rows[i].n_messages, "row %zu: %s", i, ids);
+                n_messages += rows[i].n_messages;
+                cr_expect_eq(harness_count(smtpd.spool, ".content"), n_messages, "row %zu", i);
+                process_done(&process);
+        }
+        smtpd_done(&smtpd);
+}
+
 /* ── sizes ────────────────────────────────────────────────────────────────────────────────── */
 
 Test(limits, command_line) {

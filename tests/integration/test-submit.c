@@ -229,3 +229,55 @@ Test(submit, to_a_relay) {
                 cr_expect_eq(waitpid(pid, NULL, 0), pid);
         }
 }
+
+/* What the first transaction has no room for goes in another, and nobody is told that all have it when they have not. */
+Test(submit, to_a_relay_in_parts) {
+#define TWO       "C: 250 ok\nL: RCPT TO:<you@b.test>\nC: 250 ok\nL: RCPT TO:<two@b.test>\n"
+#define AGAIN     "L: RSET\nC: 250 ok\nL: MAIL\nC: 250 ok\nL: RCPT TO:<you@b.test>\nC: 250 ok\n"
+#define TAKEN(id) "L: DATA\nC: 354 go\nL: x\nL: .\nC: 250 message processed, queued as " id "\n"
+        static const struct {
+                const char *script;
+                int status;
+                const char *output, *errors;
+        } rows[] = {
+                        {OPENING TWO "C: 452 too many\n" AGAIN
+                                                        TAKEN("ID.1") "L: MAIL\nC: 250 ok\nL: RCPT TO:<two@b.test>\nC: 250 ok\n" TAKEN(
+                                                                        "ID.2") "L: QUIT\nC: 221 bye\n",
+                                        0, "ID.1\nID.2\n", ""},
+                        {OPENING TWO "C: 452 too many\n" AGAIN TAKEN(
+                                         "ID.1") "L: MAIL\nC: 250 ok\nL: RCPT\nC: 452 mailbox full\n",
+                                        75, "ID.1\n", "taken for the first 1 of 2 recipients"},
+                        {OPENING TWO "C: 452 too many\n" AGAIN TAKEN(
+                                         "ID.1") "L: MAIL\nC: 250 ok\nL: RCPT\nC: 550 no such user\n",
+                                        69, "ID.1\n", "taken for the first 1 of 2 recipients"},
+                        {OPENING TWO "C: 452 too many\n" AGAIN TAKEN("ID.1"), 75, "ID.1\n",
+                                        "taken for the first 1 of 2 recipients"},
+                        {OPENING TWO "C: 452 too many\n" AGAIN
+                                     "L: DATA\nC: 354 go\nL: x\nL: .\nC: 554 spam\n",
+                                        69, "", "554 spam"},
+                        {OPENING TWO "C: 451 later\n", 75, "", "451 later"}, /* no lack of room */
+                        {OPENING TWO "C: 550 no such user\n", 69, "", "550 no such user"},
+                        {OPENING "C: 250 ok\nL: RCPT\nC: 452 full\nL: RCPT\nC: 452 full\n", 75, "",
+                                        "452 full"},
+                        {OPENING "C: 250 ok\nL: RCPT\nC: 452 full\nL: RCPT\nC: 250 ok\n", 75, "",
+                                        "452 full"}, /* one mailbox that is full */
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(freep) char *output = NULL, *errors = NULL;
+                pid_t pid = start_relay(rows[i].script);
+                int status;
+
+                status = run("x\n",
+                                MORE("--runtime-dir", directory, "-v", "-f", "me@a.test",
+                                                "you@b.test", "two@b.test"),
+                                &output, &errors);
+                cr_expect_eq(status, rows[i].status, "row %zu: %d: %s", i, status, errors);
+                cr_expect_str_eq(output, rows[i].output, "row %zu", i);
+                cr_expect(strstr(errors, rows[i].errors), "row %zu: %s", i, errors);
+                cr_expect_eq(strstr(errors, "taken for the first") != NULL,
+                                strstr(rows[i].errors, "taken for the first") != NULL,
+                                "row %zu: %s", i, errors);
+                cr_expect_eq(waitpid(pid, NULL, 0), pid);
+        }
+}
