@@ -140,7 +140,8 @@ static int record_attempt(Envelope *envelope, const Attempt *attempt, const Verd
         Buffer reply = {};
         int r;
 
-        if (verdict->code > 0)
+        if (verdict->code > 0 &&
+                        !verdict->session) /* the words about a broken session are our own */
                 r = buffer_printf(&reply, "%u %s", verdict->code, verdict->text);
         else
                 r = buffer_append_string(&reply, verdict->text);

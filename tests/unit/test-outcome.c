@@ -186,9 +186,9 @@ static const struct {
 
                 /* the session broke: no recipient has an answer; the code of a greeting is not the message's */
                 {"", BROKEN, 554, false, ALL, OUTCOME_FAILED, "a@x=waiting b@x=waiting", BROKEN, 0,
-                                "554 " BROKEN},
+                                BROKEN},
                 {"", BROKEN, 554, true, ALL, OUTCOME_DEFERRED, "a@x=waiting b@x=waiting", NULL, 0,
-                                "554 " BROKEN},
+                                BROKEN},
                 {"", "peer disconnected", 0, false, SOME, OUTCOME_FAILED, "a@x=waiting b@x=waiting",
                                 "peer disconnected", 0, "peer disconnected"},
                 {"", "smtp error: response timeout after 60s", 0, true, SOME, OUTCOME_DEFERRED,
