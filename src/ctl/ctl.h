@@ -44,6 +44,9 @@ int ctl_forward(const Ctl *ctl);
 /* Says "emailrelayctl: …" on stderr and returns the status. */
 int ctl_fail(int status, const char *format, ...) _printf_(2, 3);
 
+/* Says on stderr what is wrong in the option files, line by line. */
+void ctl_print_errors(const Config *config);
+
 /* What was written to stdout has arrived there, or the status says so. */
 int ctl_flush(int status);
 

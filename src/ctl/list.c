@@ -318,6 +318,29 @@ static const char *last_reply(const Item *item) {
         return item->envelope->last_reply;
 }
 
+/* A line for each recipient that has had an answer of its own: "<u2@x>: 550 5.1.1 no such user" */
+static int append_statuses(const List *list, Buffer *line, const Envelope *envelope) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < envelope->n_recipients; i++) {
+                const EnvelopeRecipient *recipient = &envelope->recipients[i];
+                _cleanup_(freep) char *address = NULL, *reply = NULL;
+
+                if (recipient->status == RECIPIENT_WAITING)
+                        continue;
+                address = show_text(recipient->address);
+                reply = show_text(recipient->reply ? recipient->reply : "");
+                r = address && reply ? begin_line(list, line) : -ENOMEM;
+                if (r >= 0)
+                        r = buffer_printf(line, "<%s>: ", address);
+                if (r >= 0 && recipient->code > 0)
+                        r = buffer_printf(line, "%u ", recipient->code);
+                if (r >= 0)
+                        r = buffer_append_string(line, reply);
+        }
+        return r;
+}
+
 static int format_item(const List *list, const Item *item, Buffer *line) {
         _cleanup_(freep) char *id = show_text(item->id), *reply = NULL;
         int r;
@@ -338,6 +361,8 @@ static int format_item(const List *list, const Item *item, Buffer *line) {
                 if (r >= 0)
                         r = buffer_append_string(line, reply);
         }
+        if (r >= 0 && item->envelope)
+                r = append_statuses(list, line, item->envelope);
         return r < 0 ? r : print_end(list, line);
 }
 

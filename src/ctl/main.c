@@ -114,20 +114,36 @@ static int words_sort(int argc, char **argv, Words *words) {
         return 0;
 }
 
-/* An error in an option file must not keep anyone from looking at the queue, and a program that is told to reload says
- * all that is wrong itself. CTL_OK, or CTL_USAGE when the command line is to blame. */
-static int report_errors(const Config *config) {
-        static const char mark[] = "command line: ";
+void ctl_print_errors(const Config *config) {
         const char *errors = config_errors(config);
-        bool usage = strncmp(errors, mark, strlen(mark)) == 0;
 
         while (*errors) {
                 size_t size = strcspn(errors, "\n");
 
-                (void) fprintf(stderr, "emailrelayctl: %.*s\n", (int) size, errors);
+                (void) ctl_fail(CTL_FAILED, "%.*s", (int) size, errors);
                 errors += size + (errors[size] == '\n');
-                usage = usage || strncmp(errors, mark, strlen(mark)) == 0;
         }
+}
+
+static bool is_wrong_usage(const Config *config) {
+        static const char mark[] = "command line: ";
+
+        for (const char *p = config_errors(config); p; p = strchr(p, '\n')) {
+                p += *p == '\n';
+                if (strncmp(p, mark, strlen(mark)) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* An error in an option file must not keep anyone from looking at the queue. CTL_OK, or CTL_USAGE when the command line is
+ * to blame. */
+static int report_errors(const Config *config, int n_words, char **words) {
+        bool usage = is_wrong_usage(config);
+
+        if (usage || n_words == 0 ||
+                        strcmp(words[0], "reload") != 0) /* it has its own turn to say so */
+                ctl_print_errors(config);
         return usage ? CTL_USAGE : CTL_OK;
 }
 
@@ -187,7 +203,7 @@ int main(int argc, char **argv) {
         if (!config)
                 return ctl_fail(CTL_FAILED, "out of memory");
         ctl.config = config;
-        if (r < 0 && report_errors(config) != CTL_OK)
+        if (r < 0 && report_errors(config, words.n_others, words.others) != CTL_OK)
                 return CTL_USAGE;
         if (config_flag(config, OPTION_HELP))
                 return show_help();

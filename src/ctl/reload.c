@@ -30,8 +30,14 @@ static int check_names(const Ctl *ctl) {
         return CTL_OK;
 }
 
-/* The reason may be many lines: one for each error in the configuration. */
-static int refused(const char *program, const char *why) {
+/* The reason may be many lines: one for each error in the configuration. Once is enough, as all read the same files. */
+static int refused(const char *program, const char *why, char **reason) {
+        if (*reason && strcmp(*reason, why) == 0)
+                return ctl_fail(CTL_FAILED,
+                                "%s: not reloaded, what was in force stays in force: the same errors",
+                                program);
+        free(*reason);
+        *reason = strdup(why); /* short of memory it is said again */
         (void) ctl_fail(CTL_FAILED, "%s: not reloaded, what was in force stays in force:", program);
         while (*why) {
                 size_t size = strcspn(why, "\n");
@@ -42,14 +48,15 @@ static int refused(const char *program, const char *why) {
         return CTL_FAILED;
 }
 
-static int reload_program(const Ctl *ctl, const char *program, bool named) {
+/* `reason`: what the last program that refused has said. */
+static int reload_program(const Ctl *ctl, const char *program, bool named, char **reason) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_(freep) char *why = NULL;
         int r;
 
         r = ctl_call(ctl, program, "Reload", &reply, &why);
         if (r < 0)
-                return refused(program, why ? why : strerror(-r));
+                return refused(program, why ? why : strerror(-r), reason);
         if (r > 0) {
                 (void) printf("%s: reloaded\n", program);
                 return CTL_OK;
@@ -63,6 +70,7 @@ static int reload_program(const Ctl *ctl, const char *program, bool named) {
 }
 
 int ctl_reload(const Ctl *ctl) {
+        _cleanup_(freep) char *reason = NULL;
         bool named = ctl->n_arguments > 0;
         const char *const *names = named ? (const char *const *) ctl->arguments : ctl_programs;
         int result;
@@ -71,10 +79,12 @@ int ctl_reload(const Ctl *ctl) {
         if (result != CTL_OK)
                 return result;
         for (size_t i = 0; names[i]; i++) {
-                int status = reload_program(ctl, names[i], named);
+                int status = reload_program(ctl, names[i], named, &reason);
 
                 if (result != CTL_FAILED && status != CTL_OK)
                         result = status;
         }
+        if (result != CTL_FAILED) /* nobody has said what is wrong, maybe as nobody runs */
+                ctl_print_errors(ctl->config);
         return ctl_flush(result);
 }

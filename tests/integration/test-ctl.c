@@ -154,6 +154,8 @@ Test(ctl, broken_option_file) {
         harness_write(config, "nonsense = 1\nport = many\n");
         expect_run(WORDS("list"), 0, "no messages in ", "config:1: unknown option \"nonsense\"");
         expect_run(WORDS("status"), 0, "0 queued", "config:2: ");
+        expect_run(WORDS("reload"), 0, "smtpd: not running",
+                        "config:1: unknown option \"nonsense\"");
 }
 
 /* ---- list ---- */
@@ -219,7 +221,9 @@ static const char *const arrival_order[] = {
 
 Test(ctl, list) {
         static const char *const shown[] = {
-                        "alice@a.test              bob@b.test, carol@c.test\n        451 4.3.0 later\n",
+                        "alice@a.test              bob@b.test, carol@c.test\n        451 4.3.0 later\n"
+                        "        <carol@c.test>: 451 later\n"
+                        "emailrelay.9.1700000100.10 ",
                         "a\\x1b[2Jb@a.test",
                         "failed",
                         "    -         -  <>  ",
@@ -441,7 +445,15 @@ Test(ctl, reload) {
         }
 }
 
-/* All errors are told, and the program goes on with what it had. */
+static size_t count_of(const char *text, const char *part) {
+        size_t n = 0;
+
+        for (const char *p = text; (p = strstr(p, part)); p += strlen(part))
+                n++;
+        return n;
+}
+
+/* All errors are told, once, and the program goes on with what it had. */
 Test(ctl, reload_refused) {
         _cleanup_(freep) char *out = NULL, *err = NULL, *wrong = NULL;
 
@@ -455,9 +467,26 @@ Test(ctl, reload_refused) {
         cr_expect(strstr(err, "\n  ") && strstr(strstr(err, "\n  "),
                                                          "did you mean \"idle-timeout\"?"),
                         "%s", err);
+        cr_expect_eq(count_of(err, "config:2: max-sessions"), 1, "%s", err);
         wrong = converse(smtpd_port, "S: 220 relay.test\nC: QUIT\nS: 221\n");
         cr_expect_null(wrong, "%s", wrong);
         cr_expect_gt(smtpd.pid, 0);
+}
+
+Test(ctl, reload_refused_by_both) {
+        _cleanup_(freep) char *out = NULL, *err = NULL,
+                              *control = harness_text("%s/control/forward", runtime);
+
+        hop = hop_start(0, NULL, NULL);
+        start_smtpd();
+        start_forward();
+        cr_assert(wait_for_file(control, SECONDS));
+        harness_write(config, "domain = other.test\nmax-sessions = none\n");
+        cr_expect_eq(run(WORDS("reload"), &out, &err), 1);
+        cr_expect(strstr(err, "smtpd: not reloaded"), "%s", err);
+        cr_expect(strstr(err, "forward: not reloaded, what was in force stays in force: the same errors"),
+                        "%s", err);
+        cr_expect_eq(count_of(err, "config:2: max-sessions"), 1, "%s", err);
 }
 
 Test(ctl, forward) {
