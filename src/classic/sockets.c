@@ -236,18 +236,13 @@ void sockets_give(const Sockets *sockets, uid_t uid, gid_t gid) {
                                         strerror(errno));
 }
 
-/* IPv6 addresses are shown with a dot before the port, as the classic program does: ::.25 */
 static void log_socket(int fd) {
         char text[NET_ADDRESS_TEXT_MAX];
         NetAddress address;
 
         if (net_address_of_socket(fd, &address) < 0)
                 return;
-        if (address.any.sa_family == AF_INET6)
-                log_info("smtp server on %s.%u", net_address_format_ip(&address, text),
-                                ntohs(address.ipv6.sin6_port));
-        else
-                log_info("smtp server on %s", net_address_format(&address, text));
+        log_info("smtp server on %s", net_address_format(&address, text));
 }
 
 void sockets_log(const Sockets *sockets) {

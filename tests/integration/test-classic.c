@@ -383,7 +383,7 @@ Test(classic, both_families_by_default) {
         cr_expect_null(wrong, "%s", wrong);
 
         four = harness_text("emailrelay: info: smtp server on 0.0.0.0:%s\n", port);
-        six = harness_text("emailrelay: info: smtp server on ::.%s\n", port);
+        six = harness_text("emailrelay: info: smtp server on [::]:%s\n", port);
         errors = process_errors(&frontend);
         cr_expect(strstr(errors, four) && strstr(errors, six), "%s", errors);
 }
