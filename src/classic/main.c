@@ -142,6 +142,15 @@ static int check_spool_access(const Frontend *frontend) {
         return 0;
 }
 
+/* What to do when the log would go nowhere: the modes that imply a closed stderr have their parts, too. */
+static const char *log_advice(const Config *config) {
+        if (config_is_set(config, OPTION_AS_PROXY))
+                return "--log-file, or instead of --as-proxy: --log --no-daemon --forward-on-disconnect --forward-to";
+        if (config_flag(config, OPTION_AS_SERVER))
+                return "--log-file, or instead of --as-server: --log --no-daemon";
+        return "--log-file, or --log --no-daemon without --close-stderr";
+}
+
 static void give_warnings(const Frontend *frontend) {
         const Config *config = frontend->config;
         bool silent = frontend->daemon || config_flag(config, OPTION_CLOSE_STDERR);
@@ -150,7 +159,8 @@ static void give_warnings(const Frontend *frontend) {
 
         if (config_flag(config, OPTION_LOG) && silent && !to_syslog &&
                         !config_is_set(config, OPTION_LOG_FILE))
-                warn("logging is enabled but goes nowhere: stderr is closed, syslog is off and there is no log file");
+                warn("logging is enabled but goes nowhere: stderr is closed, syslog is off and there is no log file: give %s",
+                                log_advice(config));
         if (config_flag(config, OPTION_IMMEDIATE) && modes_forwards(config))
                 warn("using --immediate can result in client timeout errors: try --forward-on-disconnect instead");
 }

@@ -234,6 +234,22 @@ Test(classic_commandline, start) {
                         {"-s %S -q 127.0.0.1:1", NULL, 0, "emailrelay: no messages to send\n"},
                         {"-s %S -t -I no-such-if", NULL, 1,
                                         ERROR("no addresses bound to named network interface \"no-such-if\"")},
+                        {"-s %S --as-proxy 127.0.0.1:1 --no-daemon -n -I no-such-if", NULL, 1,
+                                        "emailrelay: warning: logging is enabled but goes nowhere: stderr is closed, syslog is off and "
+                                        "there is no log file: give --log-file, or instead of --as-proxy: "
+                                        "--log --no-daemon --forward-on-disconnect --forward-to\n" ERROR(
+                                                        "no addresses bound to named network interface \"no-such-if\"")},
+                        {"-s %S --as-server -t -n -I no-such-if", NULL, 1,
+                                        "emailrelay: warning: logging is enabled but goes nowhere: stderr is closed, syslog is off and "
+                                        "there is no log file: give --log-file, or instead of --as-server: "
+                                        "--log --no-daemon\n" ERROR(
+                                                        "no addresses bound to named network interface \"no-such-if\"")},
+                        {"-s %S -l -t -e -n -I no-such-if", NULL, 1,
+                                        "emailrelay: warning: logging is enabled but goes nowhere: stderr is closed, syslog is off and "
+                                        "there is no log file: give --log-file, or --log --no-daemon without --close-stderr\n" ERROR(
+                                                        "no addresses bound to named network interface \"no-such-if\"")},
+                        {"-s %S -l -t -n -I no-such-if", NULL, 1,
+                                        ERROR("no addresses bound to named network interface \"no-such-if\"")},
                         {"-s %S -t -I fd#77", NULL, 1, ERROR("not a listening socket: fd#77")},
                         {"-s %S -t -I fd#x", NULL, 1,
                                         ERROR("invalid descriptor in --interface: fd#x")},
