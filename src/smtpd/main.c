@@ -150,9 +150,10 @@ static int status(void *userdata, Buffer *sentence) {
         const Smtpd *smtpd = userdata;
 
         return buffer_printf(sentence,
-                        "%u sessions, %llu messages accepted, %llu requests refused%s",
-                        smtpd->n_sessions, (unsigned long long) smtpd->n_accepted,
-                        (unsigned long long) smtpd->n_refused,
+                        "%u session%s, %llu message%s accepted, %llu request%s refused%s",
+                        smtpd->n_sessions, smtpd->n_sessions == 1 ? "" : "s",
+                        (unsigned long long) smtpd->n_accepted, smtpd->n_accepted == 1 ? "" : "s",
+                        (unsigned long long) smtpd->n_refused, smtpd->n_refused == 1 ? "" : "s",
                         smtpd->spool_trouble ? "; the spool cannot be written" : "");
 }
 

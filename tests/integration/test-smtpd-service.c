@@ -87,7 +87,7 @@ Test(service, tells_its_manager) {
         expect_heard(&manager, "\nREADY=1\n");
         cr_expect_null(strstr(manager.heard, "Failed"));
         expect_talk(&smtpd, HELLO MESSAGE "C: RCPT TO:<x@y>\nS: 503\n");
-        expect_heard(&manager, "\nSTATUS=0 sessions, 1 messages accepted, 1 requests refused\n");
+        expect_heard(&manager, "\nSTATUS=0 sessions, 1 message accepted, 1 request refused\n");
         expect_heard(&manager, "\nWATCHDOG=1\n");
         forget(&manager);
         expect_heard(&manager, "\nWATCHDOG=1\n"); /* again and again */
@@ -390,7 +390,7 @@ Test(service, stop_with_sessions) {
                 if (*rows[i].before)
                         expect_talk_fd(fd, rows[i].before);
                 else /* the greeting is on its way */
-                        expect_heard(&manager, "STATUS=1 sessions");
+                        expect_heard(&manager, "STATUS=1 session");
                 cr_assert_eq(kill(smtpd.process.pid, SIGTERM), 0);
                 expect_heard(&manager, "STOPPING=1");
                 expect_talk_fd(fd, rows[i].after);
