@@ -206,11 +206,27 @@ static int add_id(Sending *sending, const char *id) {
 }
 
 static int on_entry(const char *id, SpoolState state, void *userdata) {
-        return state == SPOOL_STATE_QUEUED ? add_id(userdata, id) : 0;
+        /* a busy one may be left from a crash, or is on its way: both end like the others */
+        return state == SPOOL_STATE_QUEUED || state == SPOOL_STATE_BUSY ? add_id(userdata, id) : 0;
 }
 
 static int compare_ids(const void *a, const void *b) {
         return spool_id_compare(*(char *const *) a, *(char *const *) b);
+}
+
+/* By arrival. A message that is renamed during the scan can be seen under both names. */
+static void sort_ids(Sending *sending) {
+        size_t n = 0;
+
+        if (sending->n_ids == 0)
+                return;
+        qsort(sending->ids, sending->n_ids, sizeof(char *), compare_ids);
+        for (size_t i = 1; i < sending->n_ids; i++)
+                if (strcmp(sending->ids[n], sending->ids[i]) == 0)
+                        free(sending->ids[i]);
+                else
+                        sending->ids[++n] = sending->ids[i];
+        sending->n_ids = n + 1;
 }
 
 static int collect(Sending *sending) {
@@ -225,8 +241,8 @@ static int collect(Sending *sending) {
         if (r < 0)
                 return ctl_fail(CTL_FAILED, "cannot read the spool: %s: %s", ctl->spool_dir,
                                 strerror(-r));
-        if (ctl->all && sending->n_ids > 1)
-                qsort(sending->ids, sending->n_ids, sizeof(char *), compare_ids);
+        if (ctl->all)
+                sort_ids(sending);
         sending->known = calloc(sending->n_ids + 1, sizeof(bool));
         if (!sending->known)
                 return ctl_fail(CTL_FAILED, "out of memory");

@@ -605,7 +605,13 @@ Test(ctl, forward_all) {
         cr_expect_eq(hop_n_messages(hop), 2);
         cr_expect_eq(harness_count(spool, ".content"), 1);
 
-        write_waiting("emailrelay.3.1700000100.10", "d@to.test", "e@to.test");
+        { /* left from a crash */
+                _cleanup_(freep) char *queued = harness_text("%s/%s10.envelope", spool, WAITING),
+                                      *busy = harness_text("%s.busy", queued);
+
+                write_waiting("emailrelay.3.1700000100.10", "d@to.test", "e@to.test");
+                cr_assert_eq(rename(queued, busy), 0);
+        }
         list = run_json(WORDS("forward", "--all", "--json"));
         cr_assert_eq(json_array_size(list), 1);
         cr_expect_str_eq(string_of(json_array_get(list, 0), "id"), "emailrelay.3.1700000100.10");
@@ -616,8 +622,7 @@ Test(ctl, forward_all) {
         json_decref(list);
 }
 
-/* The pass that the wake begins may be first: then these have gone all the same. A next hop that was left alone is
- * tried at once. */
+/* The pass that the wake begins may be first: then these have gone all the same. */
 Test(ctl, forward_all_beside_a_pass) {
         enum {
                 MESSAGES = 20,
@@ -625,6 +630,7 @@ Test(ctl, forward_all_beside_a_pass) {
 
         hop = hop_start(0, NULL, NULL);
         start_forward();
+        expect_run(WORDS("forward"), 0, NULL, NULL); /* it runs, and has seen an empty spool */
         for (int i = 0; i < MESSAGES; i++) {
                 _cleanup_(freep) char *id = harness_text("%s%d", WAITING, i + 1);
 
@@ -633,4 +639,23 @@ Test(ctl, forward_all_beside_a_pass) {
         expect_run(WORDS("forward", "--all"), 0, ".20: 250 ", NULL);
         cr_expect_eq(hop_n_messages(hop), MESSAGES);
         cr_expect(wait_for_count(spool, ".content", 0, SECONDS));
+}
+
+/* A next hop that is left alone after a failure is tried at once when somebody asks. */
+Test(ctl, forward_all_to_a_hop_that_was_down) {
+        unsigned port;
+
+        harness_write(config, "domain = relay.test\nretry = 1h,1h,5d\n");
+        hop = hop_start(0, NULL, NULL);
+        port = hop_port(hop);
+        start_forward();
+        expect_run(WORDS("forward"), 0, NULL, NULL);
+        hop_stop(hop);
+        hop = NULL;
+        write_waiting("emailrelay.3.1700000100.1", "a@to.test", "b@to.test");
+        write_waiting("emailrelay.3.1700000100.2", "a@to.test", "b@to.test");
+        expect_run(WORDS("forward", "--all"), 1, "00.2: still queued: connect failure: ", NULL);
+        hop = hop_start(port, NULL, NULL);
+        expect_run(WORDS("forward", "--all"), 0, "00.2: 250 taken\n", NULL);
+        cr_expect_eq(hop_n_messages(hop), 2);
 }
