@@ -121,23 +121,6 @@ static int serve_bus(Forwarder *forwarder) {
 
 /* ── hooks ────────────────────────────────────────────────────────────────────────────────── */
 
-static int open_spool(Forwarder *forwarder, Config *config) {
-        const char *path = config_string(config, OPTION_SPOOL_DIR);
-        int r;
-
-        if (forwarder->spool && strcmp(spool_path(forwarder->spool), path) != 0)
-                return config_complain(config, OPTION_SPOOL_DIR,
-                                "spool-dir: the spool directory cannot change in a running program: restart it");
-        if (forwarder->spool)
-                return 0;
-        r = spool_open(path, &forwarder->spool);
-        if (r < 0)
-                return config_complain(config, OPTION_SPOOL_DIR,
-                                "spool-dir: invalid spool directory: %s: %s (systemd-tmpfiles --create makes the standard one)",
-                                path, strerror(-r));
-        return 0;
-}
-
 static int apply(Service *service, Config *config, void *userdata) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
         Forwarder *forwarder = userdata;
@@ -150,7 +133,7 @@ static int apply(Service *service, Config *config, void *userdata) {
                 return r;
         if (settings->once && settings->n_forward_to == 0)
                 return config_complain(config, OPTION_FORWARD_TO, "--once requires --forward-to");
-        r = open_spool(forwarder, config);
+        r = service_open_spool(config, &forwarder->spool);
         if (r < 0)
                 return r;
 

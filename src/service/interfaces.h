@@ -20,8 +20,22 @@
  *                                 the old one stays in force
  *     Stop()                      as SIGTERM
  *
- *   RUNTIME/filter             org.emailrelay.Filter1: Verify, Run, Blocked (with the filters)
- *   RUNTIME/pam                one line in, one line out (with authentication)
+ * Settled, and served by no program yet:
+ *
+ *   Forward1.Flush(as ids)     a signal Settled(s id, u code, s text) to the caller as each is settled
+ *   Control1.Set(s name, s value)
+ *                              what admin commands switch while a program runs; signals Event(as words) to peers that
+ *                              have called Subscribe()
+ *   RUNTIME/filter             org.emailrelay.Filter1 at /org/emailrelay/Filter (socket-activated)
+ *     Verify(s recipient, s sender, s client, s domain, s mechanism, s identity)
+ *                  → (b local, s address, s name)
+ *     Run(s chain, s id, s state) → (u verdict, s public, s private)
+ *                                once per message for the whole chain; state is "new" or "busy"
+ *     Blocked(s address) → (b blocked, as lists)
+ *   RUNTIME/pam                one line in, one line out, one process per request
+ *
+ * Errors carry an SMTP code, a blank and the public text; after a line end the private one. Temporary is 4xx, Permanent 5xx;
+ * Unknown is a message or name that is not there.
  *
  * A peer that vanishes in mid-call is trouble of the temporary kind. */
 

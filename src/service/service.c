@@ -22,6 +22,7 @@
 #include "service/interfaces.h"
 #include "service/logging.h"
 #include "service/service.h"
+#include "spool/spool.h"
 
 enum {
         SOCKETS_MAX = 64,
@@ -101,6 +102,23 @@ int service_domain(Config *config, char **ret) {
                                         domain);
         *ret = strdup(domain);
         return *ret ? 0 : -ENOMEM;
+}
+
+int service_open_spool(Config *config, Spool **spool) {
+        const char *path = config_string(config, OPTION_SPOOL_DIR);
+        int r;
+
+        if (*spool && strcmp(spool_path(*spool), path) != 0)
+                return config_complain(config, OPTION_SPOOL_DIR,
+                                "spool-dir: the spool directory cannot change in a running program: restart it");
+        if (*spool)
+                return 0;
+        r = spool_open(path, spool);
+        if (r < 0)
+                return config_complain(config, OPTION_SPOOL_DIR,
+                                "spool-dir: invalid spool directory: %s: %s (systemd-tmpfiles --create makes the standard one)",
+                                path, strerror(-r));
+        return 0;
 }
 
 /* ── sockets that were handed over ────────────────────────────────────────────────────────── */
@@ -317,8 +335,8 @@ static int reload_and_say(Service *service, char **ret_errors) {
         if (r < 0) {
                 log_config_errors(*ret_errors ? *ret_errors : "");
                 log_event(LOG_ERR, LOG_MESSAGE_CONFIG_REFUSED, LOG_NO_FIELDS,
-                                "new configuration refused, the old one stays in force: %s",
-                                strerror(-r));
+                                "new configuration refused, the old one stays in force%s%s",
+                                r == -EINVAL ? "" : ": ", r == -EINVAL ? "" : strerror(-r));
         } else
                 log_notice("configuration read anew");
         (void) sd_notify(false, "READY=1");

@@ -13,6 +13,7 @@
 #include "config/config.h"
 
 typedef struct Service Service;
+typedef struct Spool Spool;
 
 typedef struct ServiceHooks {
         const char *program; /* "smtpd": the name of its control socket, and emailrelay-NAME in the log */
@@ -69,6 +70,10 @@ bool service_stopping(const Service *service);
 
 /* For hooks->report. */
 int service_report(sd_bus_message *reply, const char *key, const char *format, ...) _printf_(3, 4);
+
+/* Opens the spool that spool-dir names, the first time; later it only sees that the option has not changed, as a running
+ * program cannot follow. 0, -EINVAL with a complaint, -ENOMEM. */
+int service_open_spool(Config *config, Spool **spool);
 
 /* The host's name for greetings, EHLO and Received lines: option domain, else the local one. The caller frees. 0, -EINVAL with
  * a complaint, -ENOMEM. */

@@ -72,7 +72,6 @@ static int on_sweep_timer(sd_event_source *source, uint64_t now, void *userdata)
 
 static int apply(Service *service, Config *config, void *userdata) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
-        const char *path = config_string(config, OPTION_SPOOL_DIR);
         Smtpd *smtpd = userdata;
         int r;
 
@@ -81,16 +80,9 @@ static int apply(Service *service, Config *config, void *userdata) {
         if (r < 0)
                 return r;
 
-        if (smtpd->spool && strcmp(spool_path(smtpd->spool), path) != 0)
-                return config_complain(config, OPTION_SPOOL_DIR,
-                                "spool-dir: the spool directory cannot change in a running program: restart it");
-        if (!smtpd->spool) {
-                r = spool_open(path, &smtpd->spool);
-                if (r < 0)
-                        return config_complain(config, OPTION_SPOOL_DIR,
-                                        "spool-dir: invalid spool directory: %s: %s (systemd-tmpfiles --create makes the standard one)",
-                                        path, strerror(-r));
-        }
+        r = service_open_spool(config, &smtpd->spool);
+        if (r < 0)
+                return r;
 
         (void) settings_unref(smtpd->settings);
         smtpd->settings = take(settings);
