@@ -94,6 +94,8 @@ const OptionRow option_table[_OPTION_MAX] = {
                         "where to listen: IP addresses, unix paths, or inherited sockets as fd#N"),
         [OPTION_REMOTE_CLIENTS] = FLAG("remote-clients", 'r', C | S, SERVER,
                         "accept clients that are not on this host or a private network"),
+        [OPTION_PROXY_FROM] = LIST("proxy-from", 0, C | S, SERVER, NULL, "addresses",
+                        "load balancers, as addresses, prefixes or unix, whose connections begin with a PROXY header (version 1 or 2)"),
         [OPTION_DOMAIN] = TEXT("domain", 'D', C | S | F, SERVER, NULL, NULL, "fqdn",
                         "this host's name in greetings and Received lines (default: from the host name and /etc/hosts)"),
         [OPTION_ANONYMOUS] = OPTIONAL("anonymous", 'A', C | S, SERVER, anonymous_words, "scopes",

@@ -32,6 +32,7 @@ typedef enum OptionId {
         OPTION_PORT,
         OPTION_INTERFACE,
         OPTION_REMOTE_CLIENTS,
+        OPTION_PROXY_FROM,
         OPTION_DOMAIN,
         OPTION_ANONYMOUS,
         OPTION_SIZE,

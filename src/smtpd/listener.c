@@ -40,6 +40,8 @@ int peer_uid(int fd, uid_t *ret) {
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
                 return -errno;
+        if (credentials.uid == (uid_t) -1)
+                return -ENOTCONN; /* no unix socket: the word of a proxy */
         *ret = credentials.uid;
         return 0;
 }
@@ -117,41 +119,67 @@ static void refuse_too_many(const NetAddress *peer, int fd, unsigned limit) {
                         ip, limit);
 }
 
-/* Owns the socket. */
-static void welcome(Listener *listener, int fd) {
+static void refuse_without_memory(int fd, int error) {
+        turn_away(fd, "421 4.3.0 insufficient memory: try again later\r\n");
+        log_error("connection refused: %s", strerror(-error));
+}
+
+void listener_welcome(Listener *listener, int fd, const NetAddress *peer) {
         Smtpd *smtpd = listener->smtpd;
         _cleanup_(closep) int owned_fd = fd;
         Session *session;
-        NetAddress peer;
         uint64_t key;
         int r;
 
-        r = net_address_of_peer(fd, &peer);
-        if (r < 0)
-                return; /* it has gone again */
-        if (!smtpd->settings->remote_clients && !net_address_is_local(&peer)) {
-                refuse_remote(&peer);
+        if (!smtpd->settings->remote_clients && !net_address_is_local(peer)) {
+                refuse_remote(peer);
                 return;
         }
 
-        key = client_key(fd, &peer);
+        key = client_key(fd, peer);
         r = client_count(smtpd, key);
         if (r == -EUSERS) {
-                refuse_too_many(&peer, fd, smtpd->settings->sessions_per_client_max);
+                refuse_too_many(peer, fd, smtpd->settings->sessions_per_client_max);
                 return;
         }
         if (r >= 0) {
-                r = session_new(smtpd, fd, &peer, listener->name, &session);
+                r = session_new(smtpd, fd, peer, listener->name, &session);
                 if (r < 0)
                         client_forget(smtpd, key);
         }
         if (r < 0) {
-                turn_away(fd, "421 4.3.0 insufficient memory: try again later\r\n");
-                log_error("connection refused: %s", strerror(-r));
+                refuse_without_memory(fd, r);
                 return;
         }
         (void) take_fd(owned_fd);
         session_continue(session);
+}
+
+static bool is_proxy(const Settings *settings, const NetAddress *peer) {
+        for (size_t i = 0; i < settings->n_proxies; i++)
+                if (net_prefix_contains(&settings->proxies[i], peer))
+                        return true;
+        return false;
+}
+
+/* Owns the socket. */
+static void welcome(Listener *listener, int fd) {
+        Smtpd *smtpd = listener->smtpd;
+        NetAddress peer;
+        int r;
+
+        r = net_address_of_peer(fd, &peer);
+        if (r < 0)
+                (void) close(fd); /* it has gone again */
+        else if (!is_proxy(smtpd->settings, &peer))
+                listener_welcome(listener, fd, &peer);
+        else {
+                r = handshake_new(smtpd, listener, fd, &peer);
+                if (r >= 0)
+                        return;
+                refuse_without_memory(fd, r);
+                (void) close(fd);
+        }
 }
 
 static int on_accept_timer(sd_event_source *source, uint64_t now, void *userdata) {
@@ -182,7 +210,7 @@ static void pause_until_one_ends(Smtpd *smtpd) {
 }
 
 static bool sessions_left(const Smtpd *smtpd) {
-        return smtpd->n_sessions < smtpd->settings->sessions_max;
+        return smtpd->n_sessions + smtpd->n_handshakes < smtpd->settings->sessions_max;
 }
 
 static int on_listener(sd_event_source *source, int listen_fd, uint32_t revents, void *userdata) {
@@ -286,6 +314,7 @@ int listeners_open(Smtpd *smtpd) {
 }
 
 void listeners_close(Smtpd *smtpd) {
+        handshakes_free(smtpd);
         for (size_t i = 0; i < smtpd->n_listeners; i++)
                 sd_event_source_disable_unref(smtpd->listeners[i].source);
         smtpd->n_listeners = 0;

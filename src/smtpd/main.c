@@ -135,7 +135,8 @@ static void stop(Service *service, void *userdata) {
 static bool idle(void *userdata) {
         const Smtpd *smtpd = userdata;
 
-        return smtpd->n_sessions == 0 && workers_busy(smtpd->workers) == 0;
+        return smtpd->n_sessions == 0 && smtpd->n_handshakes == 0 &&
+               workers_busy(smtpd->workers) == 0;
 }
 
 static int status(void *userdata, Buffer *sentence) {

@@ -21,11 +21,11 @@ struct Session {
         Connection *connection; /* NULL once the peer is gone and only a commit is waited for */
         SmtpServer *server;
         Intake *intake; /* the message that is being taken in, NULL outside a transaction */
-        BusCall *send; /* the forwarder's answer is waited for (immediate), else NULL */
+        BusCall *send;  /* the forwarder's answer is waited for (immediate), else NULL */
         uint64_t client_key;
-        char client[NET_ADDRESS_TEXT_MAX]; /* address as in envelopes */
-        char peer[NET_ADDRESS_TEXT_MAX + UID_TEXT_MAX];   /* address with port, for the log */
-        char uid[UID_TEXT_MAX];                      /* of a unix socket's peer, else "" */
+        char client[NET_ADDRESS_TEXT_MAX];              /* address as in envelopes */
+        char peer[NET_ADDRESS_TEXT_MAX + UID_TEXT_MAX]; /* address with port, for the log */
+        char uid[UID_TEXT_MAX];                         /* of a unix socket's peer, else "" */
         const char *socket_name;
         uint64_t last_input, command_begun, content_begun; /* monotonic; 0 = not now */
         bool waiting; /* for a worker or the forwarder: nothing is fed meanwhile */

@@ -17,6 +17,28 @@ static bool word(const Config *config, const char *name, bool fallback) {
         return config_word(config, OPTION_SERVER_SMTP_CONFIG, name, fallback);
 }
 
+static int set_proxies(Config *config, Settings *settings) {
+        const char *const *items, *why;
+        size_t n = config_list(config, OPTION_PROXY_FROM, &items);
+        int r;
+
+        settings->proxies = calloc(n + 1, sizeof(NetPrefix));
+        if (!settings->proxies)
+                return -ENOMEM;
+        for (; settings->n_proxies < n; settings->n_proxies++) {
+                const char *item = items[settings->n_proxies];
+
+                r = net_prefix_parse(item, &settings->proxies[settings->n_proxies], &why);
+                if (r == -EINVAL)
+                        return config_complain(config, OPTION_PROXY_FROM,
+                                        "proxy-from: \"%s\": %s: give an address, a prefix such as 192.0.2.0/24, or unix",
+                                        item, why);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 int settings_new(Config *config, Settings **ret) {
         _cleanup_(settings_unrefp) Settings *settings = calloc(1, sizeof(Settings));
         int r;
@@ -25,6 +47,9 @@ int settings_new(Config *config, Settings **ret) {
                 return -ENOMEM;
         settings->n_ref = 1;
         r = service_domain(config, &settings->domain);
+        if (r < 0)
+                return r;
+        r = set_proxies(config, settings);
         if (r < 0)
                 return r;
 
@@ -77,6 +102,7 @@ Settings *settings_ref(Settings *settings) {
 
 Settings *settings_unref(Settings *settings) {
         if (settings && --settings->n_ref == 0) {
+                free(settings->proxies);
                 free(settings->domain);
                 free(settings);
         }

@@ -9,6 +9,7 @@
 
 #include "base/util.h"
 #include "config/config.h"
+#include "net/prefix.h"
 #include "smtp/server.h"
 
 typedef struct Settings {
@@ -23,6 +24,8 @@ typedef struct Settings {
         uint64_t idle_timeout, command_timeout, message_timeout,
                         immediate_timeout; /* usec, 0 = none */
         size_t pending_replies_max;
+        NetPrefix *proxies; /* peers that speak the PROXY protocol */
+        size_t n_proxies;
         unsigned sessions_max, sessions_per_client_max;
 } Settings;
 

@@ -7,6 +7,7 @@
  *   main.c      hooks of the service
  *   settings.c  options to settings
  *   listener.c  accepting, limits
+ *   handshake.c the PROXY header of a connection from a load balancer
  *   session.c   one connection: octets between socket and protocol engine, deadlines, the end
  *   intake.c    the message of a session: Received line, chunks to the worker threads, commit
  *   committer.c commits, many at a time
@@ -22,6 +23,7 @@
 #include "spool/spool.h"
 
 typedef struct Committer Committer;
+typedef struct Handshake Handshake;
 typedef struct Listener Listener;
 typedef struct Session Session;
 typedef struct Sweep Sweep;
@@ -44,6 +46,8 @@ typedef struct Smtpd {
         size_t n_listeners;
         Session *sessions; /* all of them, newest first */
         unsigned n_sessions;
+        Handshake *handshakes; /* connections whose PROXY header is awaited */
+        unsigned n_handshakes;
         Client *clients[CLIENT_BUCKETS];
         Wake *wake;
         sd_event_source *sweep_timer, *accept_timer;
@@ -61,6 +65,15 @@ void listeners_resume(Smtpd *smtpd); /* after a session has ended or the limits 
 void client_forget(Smtpd *smtpd, uint64_t key);      /* one session less */
 uint64_t client_key(int fd, const NetAddress *peer); /* what sessions are counted by */
 int peer_uid(int fd, uid_t *ret); /* of a unix socket's peer; 0 or negative errno */
+
+/* A session for somebody who may be a client: the address is the socket's own, or what a proxy says. Owns the socket. */
+void listener_welcome(Listener *listener, int fd, const NetAddress *peer);
+
+/* handshake.c: takes over the connection of a listed proxy; listener_welcome() follows. 0 or negative errno (the socket is then still the
+ * caller's). */
+int handshake_new(Smtpd *smtpd, Listener *listener, int fd, const NetAddress *proxy);
+void handshake_free(Handshake *handshake);
+void handshakes_free(Smtpd *smtpd);
 
 /* main.c: the last session of a stopping service has ended */
 void smtpd_finished(Smtpd *smtpd);
