@@ -87,8 +87,7 @@ int net_endpoint_parse(const char *text, NetEndpoint **ret, const char **ret_why
 
 /* Parses a comma list of 1 to NET_ENDPOINTS_MAX of them, blanks around each left out (so no path in it has a comma). Errors as above,
  * and "too many next hops". Free with net_endpoints_free(). */
-int net_endpoints_parse(
-                const char *text, NetEndpoint ***ret, size_t *ret_n, const char **ret_why);
+int net_endpoints_parse(const char *text, NetEndpoint ***ret, size_t *ret_n, const char **ret_why);
 void net_endpoints_free(NetEndpoint **endpoints, size_t n_endpoints);
 
 /* Another one like it, password and all. 0 or -ENOMEM. */

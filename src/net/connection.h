@@ -18,20 +18,22 @@ enum {
 };
 
 typedef enum ConnectionEvent {
-        CONNECTION_INPUT,    /* octets were added to the input */
-        CONNECTION_DRAINED,  /* the output has run empty after connection_flush() could not send it all at once */
-        CONNECTION_EOF,      /* the peer has shut down its sending side; comes once, after its last input */
+        CONNECTION_INPUT, /* octets were added to the input */
+        CONNECTION_DRAINED, /* the output has run empty after connection_flush() could not send it all at once */
+        CONNECTION_EOF, /* the peer has shut down its sending side; comes once, after its last input */
         CONNECTION_DEADLINE, /* the deadline has passed; it is disarmed */
-        CONNECTION_ERROR,    /* reading or writing failed; `error` is negative errno. Only free it now */
+        CONNECTION_ERROR, /* reading or writing failed; `error` is negative errno. Only free it now */
         _CONNECTION_EVENT_MAX,
 } ConnectionEvent;
 
 /* May free the connection (that is what is meant to happen at its end). */
-typedef void (*ConnectionHandler)(Connection *connection, ConnectionEvent event, int error, void *userdata);
+typedef void (*ConnectionHandler)(
+                Connection *connection, ConnectionEvent event, int error, void *userdata);
 
 /* Takes over a non-blocking socket (closed by connection_free(), but on failure it stays the caller's); sets TCP_NODELAY on TCP. Reading is off until
  * connection_read(). 0 or negative errno. */
-int connection_new(sd_event *event, int fd, ConnectionHandler handler, void *userdata, Connection **ret);
+int connection_new(sd_event *event, int fd, ConnectionHandler handler, void *userdata,
+                Connection **ret);
 
 /* Closes at once; output that is not sent is lost. Safe within its own handler. Returns NULL. */
 Connection *connection_free(Connection *connection);

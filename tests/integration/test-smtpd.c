@@ -179,7 +179,8 @@ Test(smtpd, half_a_message_is_not_stored) {
         expect_talk(&smtpd, HELLO TO_DATA "X: Subject: x\\r\\n\\r\\nhalf\n");
         expect_log(&smtpd, "ended before the message did, sender <a@from.test>");
         expect_only_lock(&smtpd);
-        expect_talk(&smtpd, HELLO TO_DATA "C: .\nS: 250\n" GOODBYE); /* nothing of it is left here either */
+        expect_talk(&smtpd, HELLO TO_DATA
+                        "C: .\nS: 250\n" GOODBYE); /* nothing of it is left here either */
         smtpd_done(&smtpd);
 }
 
