@@ -171,7 +171,8 @@ static void run_row(const FaultRow *row, int number, bool retry, bool plain) {
                 expect_empty_spool(&forward);
                 cr_expect_eq(hop_n_messages(hop), 2);
         } else if (retry && row->kind != PERMANENT) {
-                last_reply = row->code > 0 ? harness_text("%u %s", row->code, text) : strdup(text);
+                last_reply = row->code > 0 && !session ? harness_text("%u %s", row->code, text)
+                                                       : strdup(text);
                 if (!strstr(text, "\\n")) /* line ends are kept there, and escaped here */
                         expect_deferred_line(&forward, first, 1, last_reply, number);
         } else
