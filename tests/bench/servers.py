@@ -7,7 +7,7 @@ uses TLS, filters or DNS. What is not the server (the load generator, the sink, 
 the group.
 """
 
-import glob
+import contextlib
 import os
 import pwd
 import shutil
@@ -216,12 +216,13 @@ QMGR = "qmgr unix n - n 300 1 qmgr\n"
 
 class Postfix:
     """A Postfix of its own. While mail is only accepted it has no queue manager, since forwarding is another
-    measurement: somebody reads what is meant to wake it, and the mail stays in its first queue."""
+    measurement: somebody reads what is meant to wake it, and the mail stays in its first queue. With `whole` it has
+    one, as every Postfix in real life, which puts the mail off until somebody asks for it."""
 
     name = "postfix"
 
-    def __init__(self, directory, connections):
-        self.directory, self.connections = f"{directory}/postfix", connections
+    def __init__(self, directory, connections, whole=False):
+        self.directory, self.connections, self.whole = f"{directory}/postfix", connections, whole
         self.config = f"{self.directory}/etc"
         self.queue = f"{self.directory}/queue"
         self.incoming, self.aside = f"{self.queue}/incoming", f"{self.queue}/aside"
@@ -248,7 +249,8 @@ class Postfix:
 
         write(f"{self.config}/main.cf", MAIN_CF.format(
             directory=self.directory, connections=self.connections, sink=sink_port,
-            commands=default("command_directory"), daemons=default("daemon_directory")))
+            commands=default("command_directory"), daemons=default("daemon_directory"))
+            + ("" if sink_port > 1 else "defer_transports = smtp\n"))
         write(f"{self.config}/master.cf", MASTER_CF.format(port=self.port) + (QMGR if with_qmgr else ""))
 
     def _command(self, program, *arguments):
@@ -285,8 +287,9 @@ class Postfix:
         return stop
 
     def start_accepting(self):
-        self._configure(1, False)
-        self.waker = self._wake_nobody()
+        self._configure(1, self.whole)
+        if not self.whole:
+            self.waker = self._wake_nobody()
         self._start()
 
     def stop(self):
@@ -299,15 +302,15 @@ class Postfix:
         self.waker = None
 
     def queued(self):
-        return len(os.listdir(self.incoming))
+        return sum(len(files) for queue in ("incoming", "active", "deferred")
+                   for _, _, files in os.walk(f"{self.queue}/{queue}"))
 
     def clear(self):
-        for queue in self.incoming, self.aside, f"{self.queue}/active":
-            for entry in os.scandir(queue):
-                os.unlink(entry.path)
-        for path in glob.glob(f"{self.queue}/defer*/**", recursive=True):
-            if os.path.isfile(path):
-                os.unlink(path)
+        for queue in "incoming", "aside", "active", "defer", "deferred":
+            for directory, _, files in os.walk(f"{self.queue}/{queue}"):
+                for name in files:
+                    with contextlib.suppress(FileNotFoundError):  # the queue manager may be at work
+                        os.unlink(f"{directory}/{name}")
 
     def forward_prepare(self, sink_port):
         """Starts the queue manager with nothing to do; the queue waits beside it."""
