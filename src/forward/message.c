@@ -333,12 +333,10 @@ bool message_begin_again(Message *message) {
 void message_hop_failed(Message *message) {
         Forwarder *forwarder = message->forwarder;
         Attempt attempt = {.host = next_hop_peer(forwarder->hop)};
-        bool connected, permanent;
+        bool connected;
 
-        attempt.failure = next_hop_failure(
-                        forwarder->hop, &attempt.failure_code, &connected, &permanent);
+        attempt.failure = next_hop_failure(forwarder->hop, &attempt.failure_code, &connected);
         attempt.results = next_hop_results(forwarder->hop, &attempt.n_results);
-        (void) permanent; /* a greeting of 554 is about us, not about the message */
         if (attempt.n_results > 0 && attempt.n_results != message->n_recipients)
                 attempt.n_results = 0;
 

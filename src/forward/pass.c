@@ -151,12 +151,11 @@ static void on_idle_hop_failed(Forwarder *forwarder) {
 }
 
 static void on_hop_failed(Forwarder *forwarder) {
-        bool main_hop = is_main_hop(forwarder), between = forwarder->hop_delivered > 0, connected,
-             permanent;
+        bool main_hop = is_main_hop(forwarder), between = forwarder->hop_delivered > 0, connected;
         _cleanup_(freep) char *why = NULL;
         unsigned code;
 
-        why = strdup(next_hop_failure(forwarder->hop, &code, &connected, &permanent));
+        why = strdup(next_hop_failure(forwarder->hop, &code, &connected));
         if (between && message_begin_again(forwarder->message)) {
                 log_debug("%s: %s: connecting again", next_hop_peer(forwarder->hop),
                                 why ? why : "out of memory");

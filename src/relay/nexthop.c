@@ -374,15 +374,14 @@ bool next_hop_in_doubt(const NextHop *hop) {
         return hop->client && smtp_client_in_doubt(hop->client);
 }
 
-const char *next_hop_failure(
-                const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent) {
+const char *next_hop_failure(const NextHop *hop, unsigned *ret_code, bool *ret_connected) {
         const char *why = NULL;
+        bool permanent; /* a greeting of 554 is about us, not about the message */
 
         *ret_code = 0;
-        *ret_permanent = false;
         *ret_connected = hop->connected;
         if (hop->client)
-                why = smtp_client_failure(hop->client, ret_code, ret_permanent);
+                why = smtp_client_failure(hop->client, ret_code, &permanent);
         if (!why || !*why)
                 why = hop->failure ? hop->failure : "out of memory";
         return why;

@@ -58,6 +58,5 @@ const SmtpRecipientResult *next_hop_results(const NextHop *hop, size_t *ret_n);
 bool next_hop_in_doubt(const NextHop *hop);
 
 /* At FAILED: why, in the spec's words. ret_code: SMTP code or 0. ret_connected: the connection had been made, so that the failure
- * is the session's. ret_permanent as smtp_client_failure(). */
-const char *next_hop_failure(
-                const NextHop *hop, unsigned *ret_code, bool *ret_connected, bool *ret_permanent);
+ * is the session's. */
+const char *next_hop_failure(const NextHop *hop, unsigned *ret_code, bool *ret_connected);
