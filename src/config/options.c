@@ -23,7 +23,7 @@
 
 static const char *const server_words[] = {
         "pipelining", "chunking", "smtputf8", "smtputf8strict", "strictparsing", "alabels",
-        "linger", "enhancedstatuscodes", NULL,
+        "linger", "enhancedstatuscodes", "limits", NULL,
 };
 
 static const char *const client_words[] = {
@@ -109,7 +109,7 @@ const OptionRow option_table[_OPTION_MAX] = {
         [OPTION_MESSAGE_TIMEOUT] = TIME("message-timeout", 0, C | S, SERVER, "2h", 0, YEAR,
                         "time for the whole content of a message to arrive, 0 for no limit"),
         [OPTION_SERVER_SMTP_CONFIG] = LIST("server-smtp-config", 'Z', C | S, SERVER, server_words, "words",
-                        "switch on WORD or off noWORD: pipelining, chunking, smtputf8, smtputf8strict, strictparsing, alabels, linger, enhancedstatuscodes"),
+                        "switch on WORD or off noWORD: pipelining, chunking, smtputf8, smtputf8strict, strictparsing, alabels, linger, enhancedstatuscodes, limits"),
         [OPTION_BARE_NEWLINES] = TEXT("bare-newlines", 0, C | S, SERVER, "normalise", newline_words, "word",
                         "what to do with a lone CR or LF in message content: normalise (make it CR LF) or refuse"),
         [OPTION_MAX_RECIPIENTS] = NUMBER("max-recipients", 0, C | S, LIMITS, "1000", 1, 100000,

@@ -347,6 +347,14 @@ int next_hop_send(NextHop *hop, const SmtpClientMessage *message, int content_fd
         return 0;
 }
 
+size_t next_hop_fit(const NextHop *hop, const char *const *recipients, size_t n) {
+        return smtp_client_fit(hop->client, recipients, n);
+}
+
+bool next_hop_exhausted(const NextHop *hop) {
+        return smtp_client_exhausted(hop->client);
+}
+
 NextHop *next_hop_quit(NextHop *hop) {
         if (!hop)
                 return NULL;

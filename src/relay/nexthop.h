@@ -46,6 +46,11 @@ DEFINE_CLEANUP(NextHop, next_hop_free)
  * until DONE or FAILED. 0 or negative errno. */
 int next_hop_send(NextHop *hop, const SmtpClientMessage *message, int content_fd);
 
+/* After READY or DONE, what the server's limits leave (RFC 9422): how many of the leading recipients one message may carry, at least 1,
+ * and whether the session is at its end, so that a further message needs a new one. */
+size_t next_hop_fit(const NextHop *hop, const char *const *recipients, size_t n);
+bool next_hop_exhausted(const NextHop *hop);
+
 /* Says QUIT and frees the session when the answer has come, or a second later. No event follows. Returns NULL. */
 NextHop *next_hop_quit(NextHop *hop);
 

@@ -99,19 +99,20 @@ static const char *check_message(
 
         if (!addresses_are_safe(message))
                 return "invalid character in mailbox name";
-        if (config->eightbit_strict && message->body == SMTP_BODY_8BITMIME && !client->eightbitmime)
+        if (config->eightbit_strict && message->body == SMTP_BODY_8BITMIME &&
+                        !client->keywords.eightbitmime)
                 return "cannot send 8-bit message to 7-bit server";
-        if (config->smtputf8_strict && message->utf8 && !client->smtputf8)
+        if (config->smtputf8_strict && message->utf8 && !client->keywords.smtputf8)
                 return "cannot send utf8 message to non-smtputf8 server";
         if (config->binarymime_strict && message->body == SMTP_BODY_BINARYMIME &&
-                        !(client->chunking && client->binarymime))
+                        !(client->keywords.chunking && client->keywords.binarymime))
                 return "cannot send binarymime message to a non-chunking server";
-        if (client->size_max > 0 && message->size > client->size_max) {
+        if (client->keywords.size_max > 0 && message->size > client->keywords.size_max) {
                 /* two numbers of 20 digits at most and 46 octets of words */
                 (void) snprintf(size_text, 128,
                                 "message size %" PRIu64 " exceeds the limit %" PRIu64
                                 " of the server",
-                                message->size, client->size_max);
+                                message->size, client->keywords.size_max);
                 return size_text;
         }
         return NULL;
@@ -122,20 +123,22 @@ static const char *body_parameter(const SmtpClient *client) {
         SmtpBody body = client->message.body;
 
         if (body == SMTP_BODY_BINARYMIME)
-                return client->binarymime && client->chunking ? smtp_body_name(body) : NULL;
-        return client->eightbitmime ? smtp_body_name(body) : NULL;
+                return client->keywords.binarymime && client->keywords.chunking
+                                       ? smtp_body_name(body)
+                                       : NULL;
+        return client->keywords.eightbitmime ? smtp_body_name(body) : NULL;
 }
 
 static int command_mail(SmtpClient *client) {
         const char *body = body_parameter(client);
         char size[sizeof(" SIZE=") + 20] = "";
 
-        if (client->size)
+        if (client->keywords.size)
                 (void) snprintf(size, sizeof(size), " SIZE=%" PRIu64, client->message.size);
 
         return smtp_client_command(client, SMTP_CLIENT_COMMAND_MAIL, "MAIL FROM:<%s>%s%s%s%s",
                         client->message.from, size, body ? " BODY=" : "", body ? body : "",
-                        client->message.utf8 && client->smtputf8 ? " SMTPUTF8" : "");
+                        client->message.utf8 && client->keywords.smtputf8 ? " SMTPUTF8" : "");
 }
 
 static int command_rcpt(SmtpClient *client) {
@@ -144,7 +147,7 @@ static int command_rcpt(SmtpClient *client) {
 }
 
 static bool pipelines(const SmtpClient *client) {
-        return client->config.pipelining && client->pipelining;
+        return client->config.pipelining && client->keywords.pipelining;
 }
 
 /* Everything up to the first command whose sending depends on the replies before it. */
@@ -184,11 +187,12 @@ int smtp_client_send(SmtpClient *client, const SmtpClientMessage *message) {
                 return smtp_client_settle(client, SMTP_RESULT_REFUSED, 0, why);
         }
 
+        smtp_client_count(client, message);
         client->message = *message;
         client->encoder = (SmtpEncoder){};
-        client->bdat = client->chunking &&
+        client->bdat = client->keywords.chunking &&
                        (client->config.chunking || (message->body == SMTP_BODY_BINARYMIME &&
-                                                                   client->binarymime));
+                                                                   client->keywords.binarymime));
         client->mail_refused = client->chunk_refused = false;
         client->n_asked = client->n_answered = client->n_accepted = 0;
         client->n_content = client->end_at = 0;
@@ -248,8 +252,23 @@ int smtp_client_on_mail(SmtpClient *client, unsigned code) {
         return proceed(client);
 }
 
+/* RFC 5321, section 4.5.3.1.10: 552 was once the code for too many recipients, which is the message's size and no
+ * fault of the recipient. With an enhanced code it is not taken for a full mailbox. */
+static bool means_too_many(const SmtpClient *client, unsigned code) {
+        static const char *const enhanced[] = {"4.5.3", "5.5.3"};
+        const char *text = buffer_data(&client->reply.text);
+        size_t size = buffer_size(&client->reply.text);
+
+        for (size_t i = 0; code == 552 && i < ELEMENTSOF(enhanced); i++)
+                if (size >= 5 && memcmp(text, enhanced[i], 5) == 0 &&
+                                (size == 5 || text[5] == ' ' || text[5] == '\n'))
+                        return true;
+        return false;
+}
+
 int smtp_client_on_rcpt(SmtpClient *client, unsigned code) {
         size_t i = client->n_answered++;
+        SmtpResult result;
 
         if (client->mail_refused)
                 return proceed(client); /* pipelined behind it; whatever it says */
@@ -258,7 +277,8 @@ int smtp_client_on_rcpt(SmtpClient *client, unsigned code) {
                 client->texts[i] = smtp_client_cut_text(smtp_reply_text(&client->reply));
                 if (!client->texts[i])
                         return -ENOMEM;
-                client->results[i] = (SmtpRecipientResult){result_of(code), code, client->texts[i]};
+                result = means_too_many(client, code) ? SMTP_RESULT_DEFERRED : result_of(code);
+                client->results[i] = (SmtpRecipientResult){result, code, client->texts[i]};
         } else if (code < 300)
                 client->n_accepted++;
         else {

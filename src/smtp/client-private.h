@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What the two files of the client engine share: client.c has the session (greeting, EHLO, reading
- * and counting replies, failing), client-message.c has one message (MAIL to the final reply). */
+/* What the files of the client engine share: client.c has the session (greeting, EHLO, reading
+ * and counting replies, failing), client-keywords.c what EHLO's answer offers, client-message.c one message (MAIL to
+ * the final reply). */
 
 #include <stdarg.h>
 
@@ -50,6 +51,13 @@ typedef struct SmtpExpectedReply {
         uint64_t end;
 } SmtpExpectedReply;
 
+/* What the answer to EHLO has offered. */
+typedef struct SmtpClientKeywords {
+        bool eightbitmime, pipelining, chunking, binarymime, smtputf8, size;
+        uint64_t size_max;                              /* 0 in this and what follows: none */
+        unsigned mail_max, recipients_max, domains_max; /* LIMITS */
+} SmtpClientKeywords;
+
 struct SmtpClient {
         SmtpClientConfig config;
         char *helo;
@@ -65,9 +73,9 @@ struct SmtpClient {
         SmtpExpectedReply *expected; /* in order; the first is at expected_first */
         size_t expected_first, expected_end, expected_allocated;
 
-        /* the server's keywords */
-        bool eightbitmime, pipelining, chunking, binarymime, smtputf8, size;
-        uint64_t size_max; /* 0: none */
+        SmtpClientKeywords keywords;
+        uint64_t n_mails; /* MAILs of the session */
+        size_t n_domains; /* of recipients, each transaction's own, when the server counts them */
 
         /* the message; strings are the caller's */
         SmtpClientMessage message;
@@ -113,6 +121,14 @@ void smtp_client_fail_unexpected(SmtpClient *client);
 /* A copy of text for the results, cut at SMTP_CLIENT_TEXT_MAX, not within a UTF-8 character. NULL
  * when memory is short. */
 char *smtp_client_cut_text(const char *text);
+
+/* client-keywords.c */
+
+/* Learns what the answer to EHLO, which has just been read, offers; forgets what was known before. */
+void smtp_client_take_keywords(SmtpClient *client);
+
+/* Notes a transaction, for the limits of the session. */
+void smtp_client_count(SmtpClient *client, const SmtpClientMessage *message);
 
 static inline size_t smtp_client_n_expected(const SmtpClient *client) {
         return client->expected_end - client->expected_first;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The client's session: greeting, EHLO or HELO, the server's keywords, and above all the counting
- * of replies. Every command that is sent is noted with its place in the output, and every reply is
+/* The client's session: greeting, EHLO or HELO, and above all the counting of replies. Every command that is sent is noted with its place in the output, and every reply is
  * matched with the oldest note, so that no reply can be taken for the answer to another command.
  * What a reply means for a message is in client-message.c. RFC 5321 sections 3.1, 4.1.1.1 and 4.2;
  * RFC 2920. */
@@ -11,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/text.h"
 #include "smtp/client-private.h"
 
 int smtp_client_new(const SmtpClientConfig *config, void *trace_userdata, SmtpClient **ret) {
@@ -180,50 +178,7 @@ static int on_greeting(SmtpClient *client, unsigned code) {
         return smtp_client_command(client, SMTP_CLIENT_COMMAND_EHLO, "EHLO %s", client->helo);
 }
 
-/* size-param = [ SP size-value ], RFC 1870. A value that is no number announces no limit. */
-static void keyword_size(SmtpClient *client, const char *value, size_t size) {
-        uint64_t max;
-
-        client->size = true;
-        client->size_max = 0;
-        if (parse_number(value, size, UINT64_MAX, &max) >= 0)
-                client->size_max = max;
-}
-
-/* ehlo-line = ehlo-keyword *( SP ehlo-param ) */
-static void take_keyword(SmtpClient *client, const char *line, size_t size) {
-        const struct {
-                const char *word;
-                bool *flag;
-        } flags[] = {
-                        {"8BITMIME", &client->eightbitmime},
-                        {"BINARYMIME", &client->binarymime},
-                        {"CHUNKING", &client->chunking},
-                        {"PIPELINING", &client->pipelining},
-                        {"SMTPUTF8", &client->smtputf8},
-        };
-        const char *blank = memchr(line, ' ', size);
-        size_t n = blank ? (size_t) (blank - line) : size;
-
-        for (size_t i = 0; i < ELEMENTSOF(flags); i++)
-                if (text_equal_nocase(line, n, flags[i].word))
-                        *flags[i].flag = true;
-
-        if (text_equal_nocase(line, n, "SIZE")) {
-                size_t end = size;
-
-                while (n < size && line[n] == ' ')
-                        n++;
-                while (end > n && line[end - 1] == ' ')
-                        end--;
-                keyword_size(client, line + n, end - n);
-        }
-}
-
 static int on_ehlo(SmtpClient *client, unsigned code) {
-        const char *text = buffer_data(&client->reply.text), *end;
-        size_t size = buffer_size(&client->reply.text);
-
         /* command unknown, or its argument: an old server */
         if (code == 500 || code == 501 || code == 502)
                 return smtp_client_command(
@@ -233,18 +188,7 @@ static int on_ehlo(SmtpClient *client, unsigned code) {
                 return 0;
         }
 
-        /* the first line is the server's name, each other line a keyword */
-        while ((end = memchr(text, '\n', size))) {
-                const char *next;
-                size_t n;
-
-                size -= (size_t) (end - text) + 1;
-                text = end + 1;
-                next = memchr(text, '\n', size);
-                n = next ? (size_t) (next - text) : size;
-                take_keyword(client, text, n);
-        }
-
+        smtp_client_take_keywords(client);
         become_ready(client);
         return 0;
 }

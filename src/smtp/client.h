@@ -74,6 +74,14 @@ int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *
  * server cannot take (SIZE exceeded, strict settings) is DONE at once with code 0 and a text of the spec. 0 or -ENOMEM. */
 int smtp_client_send(SmtpClient *client, const SmtpClientMessage *message);
 
+/* How many of the leading recipients one transaction may carry here, at least 1: what LIMITS announces (RFC 9422) as RCPTMAX
+ * and RCPTDOMAINMAX. After READY or DONE. */
+size_t smtp_client_fit(const SmtpClient *client, const char *const *recipients, size_t n);
+
+/* No further message may be sent in this session (MAILMAX, or as many domains as RCPTDOMAINMAX allows have been used; the domains of
+ * each transaction count anew). A new session may. After READY or DONE. */
+bool smtp_client_exhausted(const SmtpClient *client);
+
 /* Passes content in pieces of any size; `last` with the final piece (which may be empty). The sum must be the message's size when BDAT
  * is in use (assert). Encoded into the output; keep pieces at 64 KiB or so. Dropped when the server has refused the message
  * meanwhile. 0 or -ENOMEM. */

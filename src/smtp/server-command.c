@@ -40,7 +40,6 @@ static int write_ehlo(const SmtpServer *server, Buffer *text) {
                         {config->pipelining, "PIPELINING\n"},
                         {config->smtputf8, "SMTPUTF8\n"},
                         {config->enhanced_codes, "ENHANCEDSTATUSCODES\n"},
-                        {true, "8BITMIME"},
         };
         int r;
 
@@ -51,7 +50,9 @@ static int write_ehlo(const SmtpServer *server, Buffer *text) {
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(keywords); i++)
                 if (keywords[i].offered)
                         r = buffer_append_string(text, keywords[i].keyword);
-        return r < 0 ? r : buffer_append(text, "", 1);
+        if (r >= 0 && config->limits && config->recipients_max > 0)
+                r = buffer_printf(text, "LIMITS RCPTMAX=%u\n", config->recipients_max);
+        return r < 0 ? r : buffer_append(text, "8BITMIME", sizeof("8BITMIME"));
 }
 
 static int on_ehlo(SmtpServer *server, const char *arg, size_t size) {

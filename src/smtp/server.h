@@ -3,7 +3,7 @@
 
 /* The server side of an SMTP session: octets in, replies and events out; no I/O and no clock. RFC 5321 with
  * PIPELINING (2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8 (6531), CHUNKING and BINARYMIME (3030),
- * ENHANCEDSTATUSCODES (2034, 3463). Codes, words and order: spec/smtp-server.md, known-complaints A12, B1, B19,
+ * ENHANCEDSTATUSCODES (2034, 3463), LIMITS (9422). Codes, words and order: spec/smtp-server.md, known-complaints A12, B1, B19,
  * B21, D15, D16 done better. */
 
 #include <stdbool.h>
@@ -23,6 +23,7 @@ typedef struct SmtpServerConfig {
         uint64_t size_max;    /* content octets, 0 = no limit and SIZE is not announced */
         bool pipelining, chunking, smtputf8, smtputf8_strict, strict_parsing, alabels,
                         enhanced_codes;
+        bool limits; /* EHLO announces recipients_max (RFC 9422) */
         bool anonymous_vrfy, anonymous_server;
         bool refuse_bare_newlines;
         size_t line_max;         /* octets of a command line, CR LF included; at least 2 */

@@ -64,6 +64,7 @@ int settings_new(Config *config, Settings **ret) {
                         .strict_parsing = word(config, "strictparsing", true),
                         .alabels = word(config, "alabels", true),
                         .enhanced_codes = word(config, "enhancedstatuscodes", false),
+                        .limits = word(config, "limits", false),
                         .anonymous_vrfy = anonymous(config, "vrfy"),
                         .anonymous_server = anonymous(config, "server"),
                         .refuse_bare_newlines = strcmp(config_string(config, OPTION_BARE_NEWLINES),

@@ -161,7 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
         if (size < 2)
                 return 0;
-        config.chunking = config.smtputf8 = data[0] & 1;
+        config.chunking = config.smtputf8 = config.limits = data[0] & 1;
         config.enhanced_codes = data[0] & 2;
         config.strict_parsing = data[0] & 4;
         config.alabels = data[0] & 8;

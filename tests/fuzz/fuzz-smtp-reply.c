@@ -41,6 +41,14 @@ static void check_results(const SmtpClient *client, bool done) {
         }
 }
 
+static void check_limits(const SmtpClient *client, const char *const *recipients) {
+        size_t fit = smtp_client_fit(client, recipients, 3);
+
+        assert(fit >= 1 && fit <= 3);
+        assert(smtp_client_fit(client, recipients, 1) == 1);
+        (void) smtp_client_exhausted(client);
+}
+
 /* Does what the engine asks for. Returns false when the session is over. */
 static bool drive(Session *session, const char *data, size_t size, size_t *ret_used) {
         static const char *const recipients[] = {"b@y", "c@z", "d@z"};
@@ -77,6 +85,7 @@ static bool drive(Session *session, const char *data, size_t size, size_t *ret_u
                         session->n_messages++;
                         session->passed = 0;
                         message.n_recipients = 1 + session->n_messages % 3;
+                        check_limits(client, recipients);
                         must(smtp_client_send(client, &message));
                         if (session->n_messages > 100)
                                 return false;

@@ -38,6 +38,7 @@ static const struct {
                 {"smtputf8", offsetof(SmtpServerConfig, smtputf8), true},
                 {"smtputf8strict", offsetof(SmtpServerConfig, smtputf8_strict), true},
                 {"enhanced", offsetof(SmtpServerConfig, enhanced_codes), true},
+                {"limits", offsetof(SmtpServerConfig, limits), true},
                 {"nopipelining", offsetof(SmtpServerConfig, pipelining), false},
                 {"nostrictparsing", offsetof(SmtpServerConfig, strict_parsing), false},
                 {"noalabels", offsetof(SmtpServerConfig, alabels), false},
