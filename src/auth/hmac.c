@@ -11,7 +11,7 @@
 #include <nettle/sha2.h>
 #include <string.h>
 
-#include "auth/base64.h"
+#include "base/base64.h"
 #include "auth/hmac.h"
 #include "base/buffer.h"
 #include "base/text.h"

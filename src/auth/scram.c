@@ -10,7 +10,7 @@
 #include <nettle/sha2.h>
 #include <string.h>
 
-#include "auth/base64.h"
+#include "base/base64.h"
 #include "auth/password.h"
 #include "auth/scram.h"
 #include "base/buffer.h"

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "auth/base64.h"
+#include "base/base64.h"
 #include "base/buffer.h"
 
 int base64_encode(Buffer *buffer, const void *data, size_t size) {
