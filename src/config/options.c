@@ -104,6 +104,8 @@ const OptionRow option_table[_OPTION_MAX] = {
                         "largest message content accepted, 0 for no limit"),
         [OPTION_IDLE_TIMEOUT] = TIME("idle-timeout", 0, C | S, SERVER, "1800", 0, YEAR,
                         "close a connection after this time without input from its client, 0 for never"),
+        [OPTION_BUSY_IDLE_TIMEOUT] = TIME("busy-idle-timeout", 0, C | S, SERVER, "10", 0, YEAR,
+                        "when all sessions are taken and clients wait, the one idle longest gives way after this time without input, 0 for never"),
         [OPTION_COMMAND_TIMEOUT] = TIME("command-timeout", 0, C | S, SERVER, "5min", 0, YEAR,
                         "time for a whole command line to arrive once it has begun, 0 for no limit"),
         [OPTION_MESSAGE_TIMEOUT] = TIME("message-timeout", 0, C | S, SERVER, "2h", 0, YEAR,

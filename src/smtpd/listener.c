@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Accepting connections: who may, and how many. At the limit of all sessions, and when descriptors are short, nothing
- * is accepted any more: clients wait in the socket's queue and lose nothing. */
+ * is accepted any more: clients wait in the socket's queue and lose nothing. At the limit a session that has been idle for long
+ * gives way. */
 
 #include <assert.h>
 #include <errno.h>
@@ -198,15 +199,27 @@ static void pause_for_a_while(Smtpd *smtpd, int error) {
         (void) sd_event_source_set_enabled(smtpd->accept_timer, SD_EVENT_ONESHOT);
 }
 
+/* Until one ends, or one may be asked to. */
+static void pause_until_one_ends(Smtpd *smtpd) {
+        uint64_t due = idle_due(smtpd);
+
+        listeners_pause(smtpd);
+        if (due == 0)
+                return;
+        (void) sd_event_source_set_time(smtpd->accept_timer, due);
+        (void) sd_event_source_set_enabled(smtpd->accept_timer, SD_EVENT_ONESHOT);
+}
+
 /* Somebody waits and there is no session for him. One line for each time that it gets crowded, not for every client that comes in
  * place of one that has gone. */
-static void pause_until_one_ends(Smtpd *smtpd) {
+static void make_room(Smtpd *smtpd) {
         if (!smtpd->crowded)
                 log_event(LOG_WARNING, LOG_MESSAGE_LIMIT, LOG_NO_FIELDS,
                                 "%u sessions (max-sessions): new clients wait until one ends",
                                 smtpd->n_sessions);
         smtpd->crowded = true;
-        listeners_pause(smtpd);
+        if (!idle_give_way(smtpd))
+                pause_until_one_ends(smtpd);
 }
 
 static bool sessions_left(const Smtpd *smtpd) {
@@ -219,10 +232,8 @@ static int on_listener(sd_event_source *source, int listen_fd, uint32_t revents,
 
         (void) source;
         (void) revents;
-        if (!sessions_left(smtpd)) {
-                pause_until_one_ends(smtpd);
-                return 0;
-        }
+        if (!sessions_left(smtpd))
+                make_room(smtpd);
         for (int i = 0; i < ACCEPT_BATCH && sessions_left(smtpd); i++) {
                 int fd;
 
@@ -251,7 +262,7 @@ void listeners_pause(Smtpd *smtpd) {
 }
 
 void listeners_resume(Smtpd *smtpd) {
-        if (!service_stopping(smtpd->service) && sessions_left(smtpd))
+        if (!service_stopping(smtpd->service))
                 set_enabled(smtpd, SD_EVENT_ON);
 }
 

@@ -87,7 +87,7 @@ static int apply(Service *service, Config *config, void *userdata) {
         (void) settings_unref(smtpd->settings);
         smtpd->settings = take(settings);
         if (smtpd->n_listeners > 0)
-                listeners_resume(smtpd); /* the limit may have been raised */
+                listeners_resume(smtpd); /* the limits may have changed */
         return 0;
 }
 
@@ -199,5 +199,6 @@ int main(int argc, char **argv) {
         };
         Smtpd smtpd = {};
 
+        smtpd.idle_last = &smtpd.idle_first;
         return service_run(&hooks, argc, argv, &smtpd);
 }

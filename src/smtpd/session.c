@@ -294,6 +294,12 @@ static bool at_end(const Session *session) {
         return session->ending || (session->eof && !session->waiting && !session->stalled);
 }
 
+/* Nothing is under way and nothing is waited for: it loses nothing by ending. */
+static bool is_idle(const Session *session) {
+        return !session->waiting && !session->ending &&
+               !smtp_server_in_transaction(session->server);
+}
+
 /* The one place that decides what the connection waits for. */
 static void session_update(Session *session) {
         bool reading = !session->ending && !session->eof && !too_many_replies(session);
@@ -301,6 +307,7 @@ static void session_update(Session *session) {
         if (session->waiting || session->ending)
                 session->command_begun = 0;
         update_deadline(session);
+        idle_update(session, is_idle(session));
         connection_read(session->connection, reading, INPUT_MAX);
 }
 
@@ -428,6 +435,7 @@ void session_free(Session *session) {
         Smtpd *smtpd = session->smtpd;
 
         session->connection = connection_free(session->connection);
+        idle_update(session, false);
         if (session->waiting)
                 return; /* comes back through session_continue() */
 
@@ -458,6 +466,17 @@ void session_free(Session *session) {
 
 void session_stop(Session *session) {
         session_continue(session); /* where must_stop() is looked at */
+}
+
+/* Whoever does not read its last reply at once must do without: somebody waits for the place. */
+void session_give_way(Session *session) {
+        static const char text[] = "idle longer than busy-idle-timeout while new clients wait";
+
+        log_event(LOG_NOTICE, LOG_MESSAGE_LIMIT, LOG_FIELDS(SESSION_FIELDS(session)),
+                        "closing session of %s: %s", session->peer, text);
+        if (say_goodbye(session, "4.4.2", text) >= 0)
+                (void) connection_shutdown(session->connection);
+        session_free(session);
 }
 
 void sessions_free(Smtpd *smtpd) {

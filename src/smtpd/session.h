@@ -17,6 +17,8 @@ enum {
 struct Session {
         Smtpd *smtpd;
         Session *next, **link;
+        Session *idle_next, **idle_link; /* idle.c; not in its list: idle_link is NULL */
+        uint64_t idle_since;             /* what its place there goes by */
         Settings *settings;
         Connection *connection; /* NULL once the peer is gone and only a commit is waited for */
         SmtpServer *server;
@@ -51,6 +53,12 @@ int session_settle(Session *session, unsigned code, const char *enhanced, const 
 
 /* Says 421 and closes when no transaction is under way; else when it has ended. */
 void session_stop(Session *session);
+
+/* Says 421 and ends at once: it is idle, and others wait. */
+void session_give_way(Session *session);
+
+/* idle.c: whether it may give way has changed, or it has had input. */
+void idle_update(Session *session, bool idle);
 
 /* When the loop has ended and no worker runs any more: frees all sessions, whatever they wait for. */
 void sessions_free(Smtpd *smtpd);

@@ -84,6 +84,7 @@ int settings_new(Config *config, Settings **ret) {
         settings->classic_log = config_flag(config, OPTION_LOG);
         settings->reset_on_close = !word(config, "linger", true);
         settings->idle_timeout = config_number(config, OPTION_IDLE_TIMEOUT);
+        settings->busy_idle_timeout = config_number(config, OPTION_BUSY_IDLE_TIMEOUT);
         settings->command_timeout = config_number(config, OPTION_COMMAND_TIMEOUT);
         settings->message_timeout = config_number(config, OPTION_MESSAGE_TIMEOUT);
         settings->immediate_timeout = config_number(config, OPTION_IMMEDIATE_TIMEOUT);

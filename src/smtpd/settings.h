@@ -21,7 +21,7 @@ typedef struct Settings {
         bool forward_on_disconnect, immediate;
         bool classic_log;    /* connections are worth a line, as the classic program shows them */
         bool reset_on_close; /* nolinger */
-        uint64_t idle_timeout, command_timeout, message_timeout,
+        uint64_t idle_timeout, busy_idle_timeout, command_timeout, message_timeout,
                         immediate_timeout; /* usec, 0 = none */
         size_t pending_replies_max;
         NetPrefix *proxies; /* peers that speak the PROXY protocol */

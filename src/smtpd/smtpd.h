@@ -9,6 +9,7 @@
  *   listener.c  accepting, limits
  *   handshake.c the PROXY header of a connection from a load balancer
  *   session.c   one connection: octets between socket and protocol engine, deadlines, the end
+ *   idle.c      which session gives way when there are too many
  *   intake.c    the message of a session: Received line, chunks to the worker threads, commit
  *   committer.c commits, many at a time
  *   notify.c    telling the forwarder: Wake, Send */
@@ -46,7 +47,8 @@ typedef struct Smtpd {
         size_t n_listeners;
         Session *sessions; /* all of them, newest first */
         unsigned n_sessions;
-        Handshake *handshakes; /* connections whose PROXY header is awaited */
+        Session *idle_first, **idle_last; /* those that may give way, longest idle first */
+        Handshake *handshakes;            /* connections whose PROXY header is awaited */
         unsigned n_handshakes;
         Client *clients[CLIENT_BUCKETS];
         Wake *wake;
@@ -68,6 +70,10 @@ int peer_uid(int fd, uid_t *ret); /* of a unix socket's peer; 0 or negative errn
 
 /* A session for somebody who may be a client: the address is the socket's own, or what a proxy says. Owns the socket. */
 void listener_welcome(Listener *listener, int fd, const NetAddress *peer);
+
+/* idle.c: when a session may give way at the earliest (monotonic; 0 never), and ending one that may; false: none, for now. */
+uint64_t idle_due(const Smtpd *smtpd);
+bool idle_give_way(Smtpd *smtpd);
 
 /* handshake.c: takes over the connection of a listed proxy; listener_welcome() follows. 0 or negative errno (the socket is then still the
  * caller's). */

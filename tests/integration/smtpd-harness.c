@@ -33,7 +33,7 @@ static int listen_tcp(bool all_addresses, unsigned *ret_port) {
         return fd;
 }
 
-static int listen_unix(const char *path) {
+int listen_unix(const char *path) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 

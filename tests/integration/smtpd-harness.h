@@ -81,6 +81,9 @@ void expect_talk_fd_line(int fd, const char *script, const char *file, int line)
 #define MESSAGE TO_DATA "X: Subject: test\\r\\n\\r\\nA line.\\r\\n.\\r\\n\nS: 250\n"
 #define GOODBYE "C: QUIT\nS: 221\nE:\n"
 
+/* A listening socket at this path, open to everyone. */
+int listen_unix(const char *path);
+
 /* Sends all or as much as can be sent without waiting. Returns the number of octets. */
 size_t send_without_waiting(int fd, const char *data, size_t size);
 
