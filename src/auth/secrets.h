@@ -20,6 +20,7 @@ enum {
         SECRETS_SIZE_MAX = 4 * 1024 * 1024, /* octets of a file */
         SECRETS_LINE_MAX = 16 * 1024,       /* without its end; OAuth tokens are long */
         SECRETS_LINES_MAX = 100000,         /* that are not empty and no comment */
+        SECRETS_TRUST_MAX = 10000,          /* `none` lines */
         SECRETS_COMPLAINTS_MAX = 100,       /* one more says that there are more */
         SECRET_ID_MAX = 1000,               /* octets, decoded; selectors and keywords too */
         SECRETS_KEY_SIZE = 32,
