@@ -23,7 +23,7 @@ SecretsFile *secrets_file_free(SecretsFile *file);
 DEFINE_CLEANUP(SecretsFile, secrets_file_free)
 
 /* Looks whether the file has changed, at most once a second, and reads it again if so. Returns 1 when there are new
- * secrets, 0 when not, negative when they could not be read (once per change; told). `now_usec` is monotonic. */
+ * secrets, 0 when not, negative when they could not be read; the same trouble is told once. `now_usec` is monotonic. */
 int secrets_file_refresh(SecretsFile *file, uint64_t now_usec);
 
 /* The secrets in force, never NULL. The file's own reference: whoever keeps them over an event takes one. */
@@ -31,6 +31,3 @@ Secrets *secrets_file_secrets(const SecretsFile *file);
 
 /* Where it was read from; "command line" for plain:ID:PASSWORD. Belongs to the file. */
 const char *secrets_file_path(const SecretsFile *file);
-
-/* The key that secrets_parse() wants: of this machine, else random. */
-void secrets_file_make_key(SecretsKey *ret);

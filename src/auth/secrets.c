@@ -20,6 +20,8 @@ enum {
         SHOWN_MAX = 100, /* octets of an id in a log line */
 };
 
+static_assert((int) SCRAM_SALT_MAX <= (int) AUTH_DIGEST_MAX, "one digest makes a salt");
+
 /* ---- construction ---- */
 
 static char *wipe(char *text, size_t size) {
@@ -365,7 +367,6 @@ void secrets_scram_parameters(const Secrets *secrets, AuthHash hash, const char 
                                             : SCRAM_ITERATIONS_DEFAULT,
                         .salt_size = model ? model->scram.parameters.salt_size : SCRAM_SALT_SIZE,
         };
-        static_assert(SCRAM_SALT_MAX <= AUTH_DIGEST_MAX, "one digest is enough");
         memcpy(ret->salt, octets, ret->salt_size);
 }
 

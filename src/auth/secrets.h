@@ -57,7 +57,7 @@ typedef struct TrustRule {
 } TrustRule;
 
 /* From which keys for users that are not there are made, so that they look like those of users who are. The same over
- * reloads and restarts if possible: secrets_file_make_key(). */
+ * reloads and restarts if possible. */
 typedef struct SecretsKey {
         uint8_t octets[SECRETS_KEY_SIZE];
 } SecretsKey;
