@@ -3,6 +3,7 @@
 /* From an endpoint to a connected socket: look up, connect to one address after the other, and through a proxy
  * if need be; of a domain first its mail servers (RFC 5321, section 5.1), and then one server after the other. Not happy eyeballs (RFC 8305): a relay has time, and parallel attempts would look like abuse to a next hop
  * that counts them; what it takes over is that no address is the last one just because it is the first.
+ * Addresses that failed of late are put aside when their turn comes, and tried after those of all hosts.
  * Phases follow each other in the loop only, so that the caller's callback never runs inside connector_new(). */
 
 #include <errno.h>
@@ -33,12 +34,20 @@ typedef enum ConnectorPhase {
         _CONNECTOR_PHASE_MAX,
 } ConnectorPhase;
 
+/* An address to try. */
+typedef struct Candidate {
+        NetAddress address;
+        const char *host; /* whose it is; NULL: unix */
+        uint64_t pause_end_usec;
+} Candidate;
+
 struct Connector {
         sd_event *event;
         ConnectorDone done;
         void *userdata;
         ConnectorPhase phase;
         Resolver *resolver;
+        Health *health; /* NULL: none */
         ResolverQuery *query;
         NetEndpoint *endpoint;
         ResolverHost *hosts; /* of a domain */
@@ -49,9 +58,14 @@ struct Connector {
         uint64_t deadline_usec;  /* for everything */
         uint64_t share_usec;     /* for this address or this look-up */
         NetAddress bind_address; /* of size 0: none */
-        NetAddress *addresses;
-        size_t n_addresses, n_tried; /* of this host */
-        size_t n_attempts;           /* in all */
+        Candidate *candidates;
+        size_t n_candidates, n_tried; /* of this host */
+        size_t n_attempts;            /* in all */
+        Candidate *aside;             /* what is left alone for a pause */
+        size_t n_aside;
+        bool last_hopes; /* these are the candidates now */
+        bool attempting; /* and the health is to be told what comes of it */
+        uint64_t probe;
         int fd;
         sd_event_source *io;
         SocksClient socks; /* with this proxy address */
@@ -64,7 +78,32 @@ static bool via_proxy(const Connector *connector) {
                connector->endpoint->kind == NET_ENDPOINT_SOCKS5;
 }
 
+static void report(Connector *connector, HealthOutcome outcome) {
+        if (!connector->attempting)
+                return;
+        connector->attempting = false;
+        health_end(connector->health, &connector->candidates[connector->n_tried - 1].address,
+                        connector->probe, outcome, clock_monotonic());
+}
+
+/* What we lack ourselves, or what does not even leave this host, is no fault of the address and costs no time. */
+static void report_failure(Connector *connector, int error) {
+        switch (error) {
+        case ECONNREFUSED:
+        case ECONNRESET:
+        case EHOSTDOWN:
+        case EHOSTUNREACH:
+        case ENOENT:
+        case ETIMEDOUT:
+                report(connector, HEALTH_FAILED);
+                break;
+        default:
+                report(connector, HEALTH_UNKNOWN);
+        }
+}
+
 static void close_attempt(Connector *connector) {
+        report(connector, HEALTH_UNKNOWN);
         connector->io = sd_event_source_disable_unref(connector->io);
         connector->fd = close_fd(connector->fd);
         socks_done(&connector->socks);
@@ -98,7 +137,7 @@ static int own_trouble(int error) {
 }
 
 static void note_connect_failure(Connector *connector, int error) {
-        const NetAddress *address = &connector->addresses[connector->n_tried - 1];
+        const NetAddress *address = &connector->candidates[connector->n_tried - 1].address;
         char where[NET_ADDRESS_TEXT_MAX], text[128];
         _cleanup_(freep) char *span = NULL;
 
@@ -136,7 +175,7 @@ static void finish(Connector *connector, int fd, const NetAddress *peer) {
 }
 
 static void succeed(Connector *connector) {
-        NetAddress peer = connector->addresses[connector->n_tried - 1];
+        NetAddress peer = connector->candidates[connector->n_tried - 1].address;
         int fd = take_fd(connector->fd);
 
         connector->io = sd_event_source_disable_unref(connector->io);
@@ -147,8 +186,8 @@ static void succeed(Connector *connector) {
 /* What this address may use of the time that is left, or this host for its look-up: an equal share, but not less than a
  * sensible least. How many addresses a host has that comes later is not known: one at least. */
 static int arm_timer(Connector *connector) {
-        size_t n_left = connector->n_addresses - connector->n_tried + 1 + connector->n_hosts -
-                        connector->n_hosts_begun;
+        size_t n_left = connector->n_candidates - connector->n_tried + 1 + connector->n_hosts -
+                        connector->n_hosts_begun + connector->n_aside;
         uint64_t now = clock_monotonic(), left;
         int r;
 
@@ -172,12 +211,12 @@ static int arm_timer(Connector *connector) {
         return sd_event_source_set_enabled(connector->timer, SD_EVENT_ONESHOT);
 }
 
-static int bind_socket(const Connector *connector, int fd) {
+static int bind_socket(const Connector *connector, int fd, int family) {
         const NetAddress *address = &connector->bind_address;
         static const int on = 1;
         bool any_port;
 
-        if (address->size == 0 || connector->addresses[0].any.sa_family == AF_UNIX)
+        if (address->size == 0 || family == AF_UNIX)
                 return 0;
 
         any_port = address->any.sa_family == AF_INET6 ? address->ipv6.sin6_port == 0
@@ -206,15 +245,20 @@ static int begin_attempt(Connector *connector, const NetAddress *address) {
         if (connector->fd < 0)
                 return -errno;
 
-        r = bind_socket(connector, connector->fd);
+        r = bind_socket(connector, connector->fd, address->any.sa_family);
         if (r < 0) {
                 note_failure(connector, own_trouble(r), "connect failure: cannot bind to %s: %s",
                                 net_address_format(&connector->bind_address, where),
                                 error_text(r, text));
                 return 0;
         }
-        if (connect(connector->fd, &address->any, address->size) < 0 && errno != EINPROGRESS)
-                return -errno;
+        connector->probe = health_begin(connector->health, address, clock_monotonic());
+        connector->attempting = true;
+        if (connect(connector->fd, &address->any, address->size) < 0 && errno != EINPROGRESS) {
+                r = -errno;
+                report_failure(connector, -r);
+                return r;
+        }
         r = sd_event_add_io(connector->event, &connector->io, connector->fd, EPOLLOUT, on_io,
                         connector);
         if (r < 0)
@@ -241,13 +285,37 @@ static int look_up(Connector *connector, const char *host, uint16_t port) {
                         &connector->query);
 }
 
+/* The addresses that were put aside become candidates, that whose pause ends first before the others; those of which
+ * somebody has heard better in the meantime come first. */
+static void begin_last_hopes(Connector *connector) {
+        Candidate *hopes = connector->aside;
+        uint64_t now = clock_monotonic();
+
+        for (size_t i = 0; i < connector->n_aside; i++) {
+                Candidate hope = hopes[i];
+                size_t place = i;
+
+                hope.pause_end_usec = health_pause_end(connector->health, &hope.address, now);
+                for (; place > 0 && hopes[place - 1].pause_end_usec > hope.pause_end_usec; place--)
+                        hopes[place] = hopes[place - 1];
+                hopes[place] = hope;
+        }
+        free(connector->candidates);
+        connector->candidates = take(connector->aside);
+        connector->n_candidates = connector->n_aside;
+        connector->n_tried = connector->n_aside = 0;
+        connector->last_hopes = true;
+}
+
+static void try_next(Connector *connector);
+
 static void next_host(Connector *connector) {
         while (connector->n_hosts_begun < connector->n_hosts &&
                         connector->n_attempts < ATTEMPTS_MAX && !time_is_up(connector)) {
                 const ResolverHost *host = &connector->hosts[connector->n_hosts_begun++];
                 int r;
 
-                connector->n_addresses = connector->n_tried = 0;
+                connector->n_candidates = connector->n_tried = 0;
                 r = look_up(connector, host->name,
                                 host->port > 0 ? host->port : connector->endpoint->port);
                 if (r >= 0)
@@ -258,21 +326,46 @@ static void next_host(Connector *connector) {
                 note_failure(connector, -EAGAIN, "dns error: cannot look up host: \"%s\"",
                                 host->name);
         }
-        finish(connector, -1, NULL);
+        if (connector->n_aside > 0) {
+                begin_last_hopes(connector);
+                try_next(connector);
+        } else
+                finish(connector, -1, NULL);
+}
+
+/* True when the candidate is for later. When memory is short, it is not. */
+static bool put_aside(Connector *connector, const Candidate *candidate) {
+        if (connector->last_hopes || health_pause_end(connector->health, &candidate->address,
+                                                     clock_monotonic()) == 0)
+                return false;
+        if (!connector->aside)
+                connector->aside = calloc(ATTEMPTS_MAX, sizeof(Candidate));
+        if (!connector->aside)
+                return false;
+        /* More of them would not be tried anyway. */
+        if (connector->n_aside < ATTEMPTS_MAX)
+                connector->aside[connector->n_aside++] = *candidate;
+        return true;
 }
 
 static void try_next(Connector *connector) {
         int r;
 
         close_attempt(connector);
-        while (connector->n_tried < connector->n_addresses &&
+        while (connector->n_tried < connector->n_candidates &&
                         connector->n_attempts < ATTEMPTS_MAX) {
+                const Candidate *candidate = &connector->candidates[connector->n_tried];
+
                 /* The time is up, and what it was up for has been noted. */
                 if (connector->n_attempts > 0 && time_is_up(connector))
                         break;
 
+                connector->n_tried++;
+                if (put_aside(connector, candidate))
+                        continue;
                 connector->n_attempts++;
-                r = begin_attempt(connector, &connector->addresses[connector->n_tried++]);
+                connector->host = candidate->host;
+                r = begin_attempt(connector, &candidate->address);
                 if (r > 0)
                         return;
                 if (r < 0)
@@ -352,9 +445,15 @@ static void do_connected(Connector *connector) {
                 /* The kernel's own patience, not ours. */
                 if (error == ETIMEDOUT)
                         connector->share_usec = 0;
+                report_failure(connector, error);
                 note_connect_failure(connector, -error);
                 try_next(connector);
-        } else if (!via_proxy(connector))
+                return;
+        }
+
+        report(connector,
+                        HEALTH_CONNECTED); /* of a proxy this is all: the rest depends on who is behind it */
+        if (!via_proxy(connector))
                 succeed(connector);
         else if (socks_start(&connector->socks, connector->endpoint) < 0)
                 fail_socks(connector, -ENOMEM, "out of memory");
@@ -400,6 +499,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
                 next_host(connector);
                 break;
         case CONNECTOR_CONNECT:
+                report_failure(connector, ETIMEDOUT);
                 note_connect_failure(connector, -ETIMEDOUT);
                 try_next(connector);
                 break;
@@ -418,9 +518,9 @@ static void on_resolved(int error, const char *why, const NetAddress *addresses,
 
         connector->query = NULL;
         if (error == 0) {
-                free(connector->addresses);
-                connector->addresses = calloc(n_addresses, sizeof(NetAddress));
-                if (!connector->addresses) {
+                free(connector->candidates);
+                connector->candidates = calloc(n_addresses, sizeof(Candidate));
+                if (!connector->candidates) {
                         error = -EAGAIN;
                         why = "out of memory";
                 }
@@ -433,8 +533,12 @@ static void on_resolved(int error, const char *why, const NetAddress *addresses,
                 return;
         }
 
-        memcpy(connector->addresses, addresses, n_addresses * sizeof(NetAddress));
-        connector->n_addresses = n_addresses;
+        for (size_t i = 0; i < n_addresses; i++)
+                connector->candidates[i] = (Candidate){
+                                .address = addresses[i],
+                                .host = connector->host,
+                };
+        connector->n_candidates = n_addresses;
         try_next(connector);
 }
 
@@ -488,11 +592,11 @@ static int on_start(sd_event_source *source, void *userdata) {
 static int start_unix(Connector *connector) {
         int r;
 
-        connector->addresses = calloc(1, sizeof(NetAddress));
-        if (!connector->addresses)
+        connector->candidates = calloc(1, sizeof(Candidate));
+        if (!connector->candidates)
                 return -ENOMEM;
-        connector->n_addresses = 1;
-        r = net_address_from_path(connector->endpoint->host, connector->addresses);
+        connector->n_candidates = 1;
+        r = net_address_from_path(connector->endpoint->host, &connector->candidates->address);
         if (r < 0)
                 return r;
         if (connector->timer) { /* try_next() starts it again */
@@ -530,8 +634,8 @@ static int start_timer(Connector *connector, uint64_t timeout_usec) {
 }
 
 int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint,
-                const NetAddress *bind_address, uint64_t timeout_usec, ConnectorDone done,
-                void *userdata, Connector **ret) {
+                const NetAddress *bind_address, Health *health, uint64_t timeout_usec,
+                ConnectorDone done, void *userdata, Connector **ret) {
         _cleanup_(connector_freep) Connector *connector = calloc(1, sizeof(Connector));
         int r;
 
@@ -540,6 +644,7 @@ int connector_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoi
         *connector = (Connector){
                         .event = sd_event_ref(event),
                         .resolver = resolver,
+                        .health = health,
                         .done = done,
                         .userdata = userdata,
                         .fd = -1,
@@ -579,7 +684,8 @@ Connector *connector_free(Connector *connector) {
         sd_event_unref(connector->event);
         (void) net_endpoint_free(connector->endpoint);
         resolver_hosts_free(connector->hosts, connector->n_hosts);
-        free(connector->addresses);
+        free(connector->candidates);
+        free(connector->aside);
         free(connector->why);
         free(connector);
         return NULL;

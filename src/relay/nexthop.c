@@ -312,7 +312,8 @@ int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoin
                         endpoint->text); /* cut when very long: for logs */
         r = connector_new(event, resolver, endpoint,
                         config->have_bind_address ? &config->bind_address : NULL,
-                        config->connection_timeout, on_connected, hop, &hop->connector);
+                        config->health, config->connection_timeout, on_connected, hop,
+                        &hop->connector);
         if (r < 0)
                 return r;
 

@@ -9,6 +9,7 @@
 
 #include "base/util.h"
 #include "net/address.h"
+#include "net/health.h"
 #include "net/resolver.h"
 #include "smtp/client.h"
 
@@ -21,6 +22,7 @@ typedef struct NextHopConfig {
         bool reset_on_close; /* nolinger */
         bool have_bind_address;
         NetAddress bind_address;                                       /* client-interface */
+        Health *health;                                                /* or NULL */
         uint64_t connection_timeout, prompt_timeout, response_timeout; /* usec, 0 = none */
 } NextHopConfig;
 

@@ -47,7 +47,8 @@ void caller_start(Caller *caller, const char *text, const NetAddress *bind_addre
 
         cr_assert_eq(net_endpoint_parse(text, &endpoint, &why), 0, "%s: %s", text, why);
         cr_assert_eq(connector_new(caller->event, caller->resolver, endpoint, bind_address,
-                                     timeout_usec, on_done, caller, &caller->connector),
+                                     caller->health, timeout_usec, on_done, caller,
+                                     &caller->connector),
                         0);
         cr_assert_not(caller->done, "an answer before connector_new() has returned");
 }

@@ -13,6 +13,7 @@ typedef struct Caller {
         sd_event *event;
         FakeDns dns;
         Resolver *resolver;
+        Health *health; /* the test's; NULL after caller_init() */
         Connector *connector;
         bool done, keep; /* keep: the callback leaves the connector alone */
         int fd, error;
