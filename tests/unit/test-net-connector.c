@@ -457,3 +457,270 @@ Test(net_connector, domain_with_a_deaf_host, .timeout = 60) {
         caller_done(&caller);
         deaf_done(&deaf);
 }
+
+/* A call to a name of which something may be known already. The peer without its port is in `ret_peer`. */
+static void call_knowing(Health *health, const char *endpoint, const char *bind_ip,
+                uint64_t timeout_usec, Caller *ret, char ret_peer[static NET_ADDRESS_TEXT_MAX]) {
+        NetAddress bind_address;
+
+        if (bind_ip)
+                cr_assert_eq(net_address_from_ip(bind_ip, 0, &bind_address), 0);
+        caller_init(ret);
+        ret->health = health;
+        ret->keep = true;
+        caller_start(ret, endpoint, bind_ip ? &bind_address : NULL, timeout_usec);
+        caller_await(ret);
+        ret_peer[0] = '\0';
+        if (ret->error == 0)
+                (void) net_address_format_ip(&ret->peer, ret_peer);
+}
+
+static void find_order(const char *host, char order[2][NET_ADDRESS_TEXT_MAX]) {
+        ResolverQuery *query;
+        Caller caller;
+
+        memset(order, 0, 2 * sizeof(order[0]));
+        caller_init(&caller);
+        cr_assert_eq(resolver_lookup(caller.resolver, host, 25, AF_UNSPEC, on_order, order, &query),
+                        0);
+        while (!order[1][0])
+                cr_assert_gt(sd_event_run(caller.event, PATIENCE_USEC), 0);
+        caller_done(&caller);
+}
+
+static bool is_paused(const Health *health, const char *ip, uint16_t port) {
+        NetAddress address;
+
+        cr_assert_eq(net_address_from_ip(ip, port, &address), 0);
+        return health_pause_end(health, &address, clock_monotonic()) > 0;
+}
+
+/* As if an attempt had failed that long ago. */
+static void fail_before(Health *health, const char *ip, uint16_t port, uint64_t usec) {
+        NetAddress address;
+
+        cr_assert_eq(net_address_from_ip(ip, port, &address), 0);
+        health_end(health, &address, 0, HEALTH_FAILED, clock_monotonic() - usec);
+}
+
+/* The second call would be answered by the address that was dead, but does not try it. */
+Test(net_connector, dead_address_is_left_alone) {
+        static const char *const endpoints[] = {"two.test:#", "mx:mx.test:#"};
+
+        for (size_t i = 0; i < ELEMENTSOF(endpoints); i++) {
+                char order[2][NET_ADDRESS_TEXT_MAX], peer[NET_ADDRESS_TEXT_MAX];
+                _cleanup_(closep) int good = -1, dead = -1;
+                _cleanup_(health_freep) Health *health = NULL;
+                Caller caller;
+                uint16_t port;
+
+                cr_assert_eq(health_new(&health), 0);
+                if (i == 0)
+                        find_order("two.test", order);
+                else { /* one.test first, and then two.test, which has its address, too */
+                        (void) strcpy(order[0], "127.0.0.1");
+                        (void) strcpy(order[1], "127.0.0.2");
+                }
+                good = listen_on(order[1], 0, &port);
+                call_knowing(health, with_port(endpoints[i], port), NULL, PATIENCE_USEC, &caller,
+                                peer);
+                cr_assert_eq(caller.error, 0, "%s", caller.why);
+                cr_expect_str_eq(peer, order[1]);
+                cr_expect(is_paused(health, order[0], port));
+                cr_expect_not(is_paused(health, order[1], port));
+                caller_done(&caller);
+
+                dead = listen_on(order[0], port, &port);
+                call_knowing(health, with_port(endpoints[i], port), NULL, 0, &caller, peer);
+                cr_assert_eq(caller.error, 0, "%s", caller.why);
+                cr_expect_str_eq(peer, order[1]);
+                cr_expect_lt(accept4(dead, NULL, NULL, SOCK_CLOEXEC), 0);
+                cr_expect_str_eq(connector_host(caller.connector), "two.test");
+                caller_done(&caller);
+        }
+}
+
+/* When all are left alone, the one whose pause ends first is tried first, whatever the order of hosts. */
+Test(net_connector, last_hopes) {
+        static const struct {
+                const char *endpoint;
+                unsigned ages[3]; /* of the failures of 127.0.0.1, 127.0.0.2, ::1, in seconds; 0: none */
+                const char *peer, *host;
+        } rows[] = {
+                        {"two.test:#", {30, 10}, "127.0.0.1", "two.test"},
+                        {"two.test:#", {10, 30}, "127.0.0.2", "two.test"},
+                        {"mx:two-hosts.test:#", {10, 20, 30}, "::1", "six.test"},
+                        {"mx:two-hosts.test:#", {10, 30, 20}, "127.0.0.2", "two.test"},
+                        {"mx:two-hosts.test:#", {30, 20, 10}, "127.0.0.1", "two.test"},
+                        /* no failure is better, and so is one that is long ago */
+                        {"mx:two-hosts.test:#", {30, 20, 0}, "::1", "six.test"},
+                        {"mx:two-hosts.test:#", {30, 70, 10}, "127.0.0.2", "two.test"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                static const char *const ips[] = {"127.0.0.1", "127.0.0.2", "::1"};
+                int listeners[] = {-1, -1, -1};
+                _cleanup_(health_freep) Health *health = NULL;
+                char peer[NET_ADDRESS_TEXT_MAX];
+                uint16_t port = 0;
+                Caller caller;
+
+                cr_assert_eq(health_new(&health), 0);
+                for (size_t j = 0; j < 3; j++) {
+                        listeners[j] = listen_on(ips[j], port, &port);
+                        if (rows[i].ages[j] > 0)
+                                fail_before(health, ips[j], port, rows[i].ages[j] * USEC_PER_SEC);
+                }
+                call_knowing(health, with_port(rows[i].endpoint, port), NULL, PATIENCE_USEC,
+                                &caller, peer);
+                cr_assert_eq(caller.error, 0, "%s", caller.why);
+                cr_expect_str_eq(peer, rows[i].peer, "row %zu: %s", i, peer);
+                cr_expect_str_eq(connector_host(caller.connector), rows[i].host);
+                cr_expect_not(is_paused(health, rows[i].peer, port));
+                caller_done(&caller);
+                for (size_t j = 0; j < 3; j++)
+                        (void) close(listeners[j]);
+        }
+}
+
+/* All of them fail, those that are left alone too: each is tried once. */
+Test(net_connector, no_hope) {
+        static const struct {
+                const char *endpoint, *dead;
+                const char *why;
+        } rows[] = {
+                        {"two.test:#", "127.0.0.1", "(the last of 2 addresses)"},
+                        {"two.test:#", "127.0.0.2", "(the last of 2 addresses)"},
+                        {"mx:two-hosts.test:#", "127.0.0.1", "(the last of 3 addresses)"},
+                        {"mx:two-hosts.test:#", "::1", "(the last of 3 addresses)"},
+                        {"mx:stale.test:#", "127.0.0.1", "connection refused"},
+        };
+        _cleanup_(closep) int reserved = -1;
+        uint16_t port;
+
+        reserved = reserve_port("0.0.0.0", &port);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(health_freep) Health *health = NULL;
+                char peer[NET_ADDRESS_TEXT_MAX];
+                Caller caller;
+
+                cr_assert_eq(health_new(&health), 0);
+                fail_before(health, rows[i].dead, port, USEC_PER_SEC);
+                call_knowing(health, with_port(rows[i].endpoint, port), NULL, PATIENCE_USEC,
+                                &caller, peer);
+                cr_expect_eq(caller.error, -ECONNREFUSED, "%s", caller.why);
+                cr_expect_not_null(strstr(caller.why, rows[i].why), "%s", caller.why);
+                cr_expect_not_null(
+                                strstr(caller.why, rows[i].dead), "not the last: %s", caller.why);
+                caller_done(&caller);
+        }
+}
+
+/* Of many addresses no more are tried than without a memory. */
+Test(net_connector, many_without_hope) {
+        _cleanup_(health_freep) Health *health = NULL;
+        _cleanup_(closep) int reserved = -1;
+        char peer[NET_ADDRESS_TEXT_MAX];
+        Caller caller;
+        uint16_t port;
+
+        cr_assert_eq(health_new(&health), 0);
+        reserved = reserve_port("0.0.0.0", &port);
+        for (unsigned i = 0; i < 2; i++) {
+                call_knowing(health, with_port("mx:doors.test:#", port), "0.0.0.0", PATIENCE_USEC,
+                                &caller, peer);
+                cr_expect_eq(caller.error, -ECONNREFUSED, "%s", caller.why);
+                cr_expect_not_null(
+                                strstr(caller.why, "(the last of 64 addresses)"), "%s", caller.why);
+                caller_done(&caller);
+        }
+}
+
+/* What counts as the address's failure, and what does not. */
+Test(net_connector, whose_failure) {
+        static const struct {
+                const char *endpoint, *bind_ip;
+                bool deaf, paused;
+        } rows[] = {
+                        {"127.0.0.1:#", NULL, true, true},
+                        {"127.0.0.1:#", NULL, false, true},
+                        {"far.test:25@127.0.0.1:#", NULL, true, true},
+                        {"far.test:25@127.0.0.1:#", NULL, false, true},
+                        {"far.test:25@socks5://127.0.0.1:#", NULL, false, true},
+                        {"127.0.0.1:#", "203.0.113.77", false, false},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(health_freep) Health *health = NULL;
+                _cleanup_(closep) int reserved = -1;
+                char peer[NET_ADDRESS_TEXT_MAX];
+                uint16_t port = 0;
+                Caller caller;
+                Deaf deaf;
+
+                cr_assert_eq(health_new(&health), 0);
+                if (rows[i].deaf)
+                        deaf_init(&deaf, "127.0.0.1", &port);
+                else
+                        reserved = reserve_port("0.0.0.0", &port);
+                call_knowing(health, with_port(rows[i].endpoint, port), rows[i].bind_ip,
+                                rows[i].deaf ? 200 * USEC_PER_MSEC : PATIENCE_USEC, &caller, peer);
+                cr_expect_lt(caller.error, 0);
+                cr_expect_eq(is_paused(health, "127.0.0.1", port), rows[i].paused, "row %zu: %s", i,
+                                caller.why);
+                caller_done(&caller);
+                if (rows[i].deaf)
+                        deaf_done(&deaf);
+        }
+}
+
+/* A proxy that can be connected to is healthy, whatever it says then. */
+Test(net_connector, refusing_proxy) {
+        _cleanup_(health_freep) Health *health = NULL;
+        _cleanup_(closep) int listener = -1;
+        uint64_t end = clock_monotonic() + PATIENCE_USEC;
+        int accepted = -1;
+        Caller caller;
+        uint16_t port;
+
+        cr_assert_eq(health_new(&health), 0);
+        listener = listen_on("127.0.0.1", 0, &port);
+        fail_before(health, "127.0.0.1", port, USEC_PER_SEC);
+        caller_init(&caller);
+        caller.health = health;
+        caller_start(&caller, with_port("far.test:25@127.0.0.1:#", port), NULL, PATIENCE_USEC);
+        while (accepted < 0 && clock_monotonic() < end) {
+                cr_assert_geq(sd_event_run(caller.event, USEC_PER_MSEC), 0);
+                accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        }
+        cr_assert_geq(accepted, 0);
+        (void) close(accepted);
+        caller_await(&caller);
+        cr_expect_lt(caller.error, 0);
+        cr_expect_not(is_paused(health, "127.0.0.1", port), "%s", caller.why);
+        caller_done(&caller);
+}
+
+/* After the pause one connection probes; when it is given up, nobody waits for it. */
+Test(net_connector, probe_that_is_given_up) {
+        _cleanup_(health_freep) Health *health = NULL;
+        uint64_t end = clock_monotonic() + PATIENCE_USEC;
+        uint16_t port = 0;
+        Caller caller;
+        Deaf deaf;
+
+        cr_assert_eq(health_new(&health), 0);
+        deaf_init(&deaf, "127.0.0.1", &port);
+        fail_before(health, "127.0.0.1", port, 61 * USEC_PER_SEC);
+        cr_assert_not(is_paused(health, "127.0.0.1", port));
+        caller_init(&caller);
+        caller.health = health;
+        caller_start(&caller, with_port("127.0.0.1:#", port), NULL, PATIENCE_USEC);
+        while (!is_paused(health, "127.0.0.1", port) && clock_monotonic() < end)
+                cr_assert_geq(sd_event_run(caller.event, USEC_PER_MSEC), 0);
+        cr_expect(is_paused(health, "127.0.0.1", port));
+        caller.connector = connector_free(caller.connector);
+        cr_expect_not(is_paused(health, "127.0.0.1", port));
+        caller_done(&caller);
+        deaf_done(&deaf);
+}
