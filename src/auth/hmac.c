@@ -11,8 +11,8 @@
 #include <nettle/sha2.h>
 #include <string.h>
 
-#include "base/base64.h"
 #include "auth/hmac.h"
+#include "base/base64.h"
 #include "base/buffer.h"
 #include "base/text.h"
 
@@ -41,12 +41,11 @@ static const struct {
         const char *name;
         const struct nettle_hash *hash;
         size_t word_size;
-        bool is_little_endian;
 } hashes[] = {
-                [AUTH_MD5] = {"MD5", &nettle_md5, 4, true},
-                [AUTH_SHA1] = {"SHA1", &nettle_sha1, 4, false},
-                [AUTH_SHA256] = {"SHA256", &nettle_sha256, 4, false},
-                [AUTH_SHA512] = {"SHA512", &nettle_sha512, 8, false},
+                [AUTH_MD5] = {"MD5", &nettle_md5, 4},
+                [AUTH_SHA1] = {"SHA1", &nettle_sha1, 4},
+                [AUTH_SHA256] = {"SHA256", &nettle_sha256, 4},
+                [AUTH_SHA512] = {"SHA512", &nettle_sha512, 8},
 };
 static_assert(ELEMENTSOF(hashes) == _AUTH_HASH_MAX, "a row for each hash");
 
@@ -69,17 +68,14 @@ size_t auth_hash_size(AuthHash hash) {
 
 /* ---- chaining values ---- */
 
-/* As the hash writes its words into a digest. */
+/* Words with the lowest octet first, whatever order the hash itself has in its digests: so the classic program writes them. */
 static void store(AuthHash hash, const Context *context, uint8_t *ret) {
         size_t word_size = hashes[hash].word_size;
 
         for (size_t i = 0; i < auth_hash_size(hash); i++) {
                 uint64_t word = word_size == 8 ? context->long_words[i / 8] : context->words[i / 4];
-                size_t at = i % word_size;
 
-                if (!hashes[hash].is_little_endian)
-                        at = word_size - 1 - at;
-                ret[i] = (uint8_t) (word >> (8 * at));
+                ret[i] = (uint8_t) (word >> (8 * (i % word_size)));
         }
 }
 
@@ -91,10 +87,8 @@ static void restore(AuthHash hash, const uint8_t *value, Context *ret) {
         for (size_t i = 0; i < auth_hash_size(hash); i += word_size) {
                 uint64_t word = 0;
 
-                for (size_t at = 0; at < word_size; at++)
-                        word = word << 8 |
-                               value[hashes[hash].is_little_endian ? i + word_size - 1 - at
-                                                                   : i + at];
+                for (size_t at = word_size; at > 0; at--)
+                        word = word << 8 | value[i + at - 1];
                 if (word_size == 8)
                         ret->long_words[i / 8] = word;
                 else

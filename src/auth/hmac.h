@@ -29,7 +29,7 @@ enum {
 typedef struct HmacState {
         AuthHash hash;
         size_t size;                    /* octets in use: two chaining values */
-        uint8_t octets[HMAC_STATE_MAX]; /* inner, then outer, in the hash's own byte order */
+        uint8_t octets[HMAC_STATE_MAX]; /* inner, then outer: words, lowest octet first */
 } HmacState;
 
 /* "MD5", "SHA1", "SHA256", "SHA512". */

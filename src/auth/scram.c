@@ -10,9 +10,9 @@
 #include <nettle/sha2.h>
 #include <string.h>
 
-#include "base/base64.h"
 #include "auth/password.h"
 #include "auth/scram.h"
+#include "base/base64.h"
 #include "base/buffer.h"
 #include "base/text.h"
 

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "auth/base64.h"
 #include "auth/secrets-internal.h"
+#include "base/base64.h"
 #include "base/buffer.h"
 #include "base/text.h"
 
