@@ -214,6 +214,8 @@ static int read_file(int fd, uint64_t size, size_t max, Buffer *buffer) {
                 if (n == 0)
                         return 0;
                 buffer_added(buffer, (size_t) n);
+                if ((size_t) n < step && buffer_size(buffer) >= size)
+                        return 0; /* asked for one octet more: this was the end, without another call to learn it */
         }
         return 0; /* too long: envelope_parse() says so */
 }

@@ -53,8 +53,10 @@ static bool parse_id(const char *id, uint64_t ret_parts[static 3]) {
         id += strlen(ID_STEM);
 
         for (size_t i = 0; i < 3; i++) {
-                size_t size = strcspn(id, ".");
+                size_t size = 0;
 
+                while (id[size] >= '0' && id[size] <= '9')
+                        size++;
                 if (parse_number(id, size, UINT64_MAX, &ret_parts[i]) < 0)
                         return false;
                 id += size;
