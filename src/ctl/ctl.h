@@ -4,7 +4,7 @@
 /* emailrelayctl: what administrators ask of the set, and what its reload units call.
  *
  *   main.c      the command line, the verbs
- *   list.c      list: the queue, message by message
+ *   list.c      list: the queue, message by message; list.h has its parts
  *   status.c    status: the programs, and the queue in numbers
  *   reload.c    reload: the configuration read anew
  *   forward.c   forward: look for mail to forward now, or forward certain messages
