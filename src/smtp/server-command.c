@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* The verbs of the server session and the states that allow them: RFC 5321, section 4.1.1 and 4.1.4. MAIL, RCPT and
- * VRFY are in server-mail.c, DATA and BDAT in server-data.c. */
+ * VRFY are in server-mail.c, DATA and BDAT in server-data.c, STARTTLS and AUTH in server-auth.c. */
 
 #include <errno.h>
 #include <string.h>
@@ -31,10 +31,12 @@ static int set_helo(SmtpServer *server, const char *arg, size_t size, bool esmtp
 /* ehlo-ok-rsp: a line per extension, 8BITMIME last */
 static int write_ehlo(const SmtpServer *server, Buffer *text) {
         const SmtpServerConfig *config = server->config;
+        const char *mechanisms = smtp_server_mechanisms(server);
         const struct {
                 bool offered;
                 const char *keyword;
         } keywords[] = {
+                        {smtp_server_offers_tls(server), "STARTTLS\n"},
                         {!config->anonymous_vrfy, "VRFY\n"},
                         {config->chunking, "CHUNKING\nBINARYMIME\n"},
                         {config->pipelining, "PIPELINING\n"},
@@ -47,6 +49,8 @@ static int write_ehlo(const SmtpServer *server, Buffer *text) {
                         config->anonymous_server ? "smtp" : config->domain);
         if (r >= 0 && config->size_max > 0)
                 r = buffer_printf(text, "SIZE %llu\n", (unsigned long long) config->size_max);
+        if (r >= 0 && *mechanisms)
+                r = buffer_printf(text, "AUTH %s\n", mechanisms);
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(keywords); i++)
                 if (keywords[i].offered)
                         r = buffer_append_string(text, keywords[i].keyword);
@@ -64,6 +68,7 @@ static int on_ehlo(SmtpServer *server, const char *arg, size_t size) {
         r = set_helo(server, arg, size, true);
         if (r < 0)
                 return r;
+        smtp_server_forget_identity(server);
 
         buffer_consume(&server->scratch, buffer_size(&server->scratch));
         r = write_ehlo(server, &server->scratch);
@@ -95,10 +100,15 @@ static int on_quit(SmtpServer *server, const char *arg, size_t size) {
 }
 
 static int on_help(SmtpServer *server, const char *arg, size_t size) {
-        return smtp_server_reply(server, 214, "2.0.0",
-                        server->config->chunking
-                                        ? "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"
-                                        : "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+        int r;
+
+        buffer_consume(&server->scratch, buffer_size(&server->scratch));
+        r = buffer_printf(&server->scratch,
+                        "EHLO HELO MAIL RCPT DATA%s RSET NOOP VRFY HELP%s%s QUIT%c",
+                        server->config->chunking ? " BDAT" : "",
+                        smtp_server_offers_tls(server) ? " STARTTLS" : "",
+                        *smtp_server_mechanisms(server) ? " AUTH" : "", '\0');
+        return r < 0 ? r : smtp_server_reply(server, 214, "2.0.0", buffer_data(&server->scratch));
 }
 
 static int on_unimplemented(SmtpServer *server, const char *arg, size_t size) {
@@ -142,18 +152,23 @@ static const Verb verbs[] = {
                 {"VRFY", ANY_STATE, smtp_server_vrfy, .own_characters = true},
                 {"HELP", ANY_STATE, on_help},
                 {"EXPN", ANY_STATE, on_unimplemented},
-                {"AUTH", ANY_STATE, on_unimplemented},
+                {"STARTTLS", SMTP_SERVER_IDLE, smtp_server_starttls},
+                {"AUTH", SMTP_SERVER_IDLE, smtp_server_auth, .refuse = smtp_server_auth_refuse},
 };
 
 static const Verb unknown_verb = {"", ANY_STATE, on_unrecognized, .own_characters = true};
 
+/* What is not offered is not known. */
+static bool is_offered(const SmtpServer *server, const Verb *verb) {
+        if (verb->run == smtp_server_bdat)
+                return server->config->chunking;
+        return verb->run != smtp_server_starttls || smtp_server_offers_tls(server);
+}
+
 static const Verb *find_verb(const SmtpServer *server, const char *name, size_t size) {
         for (size_t i = 0; i < ELEMENTSOF(verbs); i++)
-                if (text_equal_nocase(name, size, verbs[i].name)) {
-                        if (verbs[i].run == smtp_server_bdat && !server->config->chunking)
-                                break;
-                        return &verbs[i];
-                }
+                if (text_equal_nocase(name, size, verbs[i].name))
+                        return is_offered(server, &verbs[i]) ? &verbs[i] : &unknown_verb;
         return &unknown_verb;
 }
 
@@ -169,11 +184,9 @@ int smtp_server_command(SmtpServer *server, const char *line, size_t size) {
         const Verb *verb;
         int r;
 
-        r = smtp_server_about(server, line, size);
+        r = smtp_server_show_command(server, line, size);
         if (r < 0)
                 return r;
-        if (server->config->trace)
-                server->config->trace(server->trace_userdata, false, line, size);
 
         for (; size > 0 && is_blank(*line); size--)
                 line++;

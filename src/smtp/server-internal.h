@@ -2,7 +2,8 @@
 #pragma once
 
 /* What the files of the server session share: server.c (input and events), server-command.c (the table of verbs),
- * server-mail.c (MAIL, RCPT, VRFY), server-data.c (DATA, BDAT), server-reply.c (replies, refusals, limits). */
+ * server-mail.c (MAIL, RCPT, VRFY), server-data.c (DATA, BDAT), server-auth.c (STARTTLS, AUTH), server-reply.c (replies,
+ * refusals, limits). */
 
 #include "smtp/data.h"
 #include "smtp/server.h"
@@ -21,7 +22,8 @@ typedef enum SmtpServerState {
 /* What the next octet is. */
 typedef enum SmtpServerMode {
         SMTP_SERVER_COMMAND,
-        SMTP_SERVER_SKIP_LINE, /* the rest of a command line that is too long */
+        SMTP_SERVER_AUTH,      /* a response to a challenge */
+        SMTP_SERVER_SKIP_LINE, /* the rest of a line that is too long */
         SMTP_SERVER_DATA,
         SMTP_SERVER_CHUNK,
         SMTP_SERVER_SKIP_CHUNK, /* octets of a BDAT that was refused */
@@ -38,6 +40,7 @@ typedef enum SmtpServerDoom {
 
 enum {
         SMTP_SERVER_ABOUT_MAX = 200,
+        SMTP_SERVER_RESPONSE_MAX = 12288, /* octets of a response line: RFC 4954, section 4 */
         SMTP_SERVER_EVENTS_MAX =
                         6, /* RESET, REFUSED, limit, RESET is the most that one octet can do */
         SMTP_SERVER_LIMIT_EVENT = _SMTP_EVENT_MAX, /* told as REFUSED: the 421 of a limit */
@@ -69,6 +72,15 @@ struct SmtpServer {
 
         char *helo;
         bool esmtp;
+        const char *mechanisms_clear, *mechanisms_tls; /* the caller's */
+        bool trusted;
+        bool overtaken;       /* octets were there behind STARTTLS */
+        char *cipher;         /* NULL: no TLS */
+        char *mechanism;      /* of the AUTH that is under way, or was the last */
+        char *identity;       /* NULL: not authenticated */
+        uint8_t *auth_octets; /* a secret: what the client has said, decoded */
+        size_t auth_size;
+        unsigned n_auth_failures;
         SmtpServerTransaction transaction;
         SmtpAddress address;
         uint64_t chunk_size; /* of the BDAT command */
@@ -110,6 +122,25 @@ int smtp_server_bdat(SmtpServer *server, const char *arg, size_t size);
 int smtp_server_bdat_refuse(SmtpServer *server, const char *arg, size_t size); /* out of sequence */
 int smtp_server_feed_data(SmtpServer *server, const char *data, size_t size, size_t *ret_used);
 int smtp_server_feed_chunk(SmtpServer *server, const char *data, size_t size, size_t *ret_used);
+
+/* server-auth.c */
+int smtp_server_starttls(SmtpServer *server, const char *arg, size_t size);
+int smtp_server_auth(SmtpServer *server, const char *arg, size_t size);
+int smtp_server_auth_refuse(SmtpServer *server, const char *arg, size_t size); /* out of sequence */
+int smtp_server_auth_response(SmtpServer *server, const char *line, size_t size);
+int smtp_server_auth_overflow(SmtpServer *server); /* a response line that is too long */
+int smtp_server_settle_auth(
+                SmtpServer *server, unsigned code, const char *enhanced, const char *text);
+void smtp_server_end_auth(SmtpServer *server); /* wipes what the client has said */
+void smtp_server_forget_identity(SmtpServer *server);
+bool smtp_server_offers_tls(const SmtpServer *server);
+const char *smtp_server_mechanisms(const SmtpServer *server); /* that are usable now, or "" */
+
+/* 1 when this client may hand in mail; 0 when it has been told why not; -ENOMEM. */
+int smtp_server_check_client(SmtpServer *server);
+
+/* Notes a command line for what may be said about it, and traces it: without what is secret in it. */
+int smtp_server_show_command(SmtpServer *server, const char *line, size_t size);
 
 /* server-reply.c: 0 or -ENOMEM. The text is escaped where it is put together: client_text() for what the
  * client said. `enhanced` is NULL where RFC 2034 has none. */

@@ -137,6 +137,9 @@ int smtp_server_mail(SmtpServer *server, const char *arg, size_t size) {
         const char *why = NULL;
         int r;
 
+        r = smtp_server_check_client(server);
+        if (r <= 0)
+                return r;
         if (prefix == 0)
                 return refuse_sender(server, "5.5.4", "invalid mail-from command");
 
@@ -204,6 +207,9 @@ int smtp_server_vrfy(SmtpServer *server, const char *arg, size_t size) {
         const char *why = NULL;
         int r;
 
+        r = smtp_server_check_client(server);
+        if (r <= 0)
+                return r;
         if (server->config->anonymous_vrfy)
                 return smtp_server_reply(server, 252, "2.0.0", "cannot vrfy");
 

@@ -139,7 +139,9 @@ static int count_refusal(SmtpServer *server, unsigned code) {
 
         if (code < 500 || server->limit)
                 return 0;
-        if (is_error(code)) {
+        if (config->auth_failures_max > 0 && server->n_auth_failures >= config->auth_failures_max)
+                server->limit = "too many failed authentications";
+        else if (is_error(code)) {
                 if (config->errors_max > 0 && ++server->n_errors >= config->errors_max)
                         server->limit = "too many errors";
         } else if (config->refusals_max > 0 && ++server->n_refusals >= config->refusals_max)

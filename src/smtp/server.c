@@ -30,6 +30,9 @@ SmtpServer *smtp_server_free(SmtpServer *server) {
         if (!server)
                 return NULL;
 
+        smtp_server_end_auth(server);
+        smtp_server_forget_identity(server);
+        free(server->cipher);
         free(server->helo);
         free(server->transaction.mail_auth);
         smtp_address_done(&server->address);
@@ -107,23 +110,23 @@ static ssize_t find_line(SmtpServer *server, const char *data, size_t size) {
 static int refuse_long_line(SmtpServer *server, const char *data, size_t size) {
         int r;
 
-        r = smtp_server_about(server, data, size);
-        if (r < 0)
-                return r;
-        if (server->config->trace)
-                server->config->trace(server->trace_userdata, false, data, size);
-        return smtp_server_refuse(server, 500, "5.5.2", "line too long");
+        r = smtp_server_show_command(server, data, size);
+        return r < 0 ? r : smtp_server_refuse(server, 500, "5.5.2", "line too long");
 }
 
-static int feed_command(SmtpServer *server, const char *data, size_t size, size_t *ret_used) {
-        size_t line_max = server->config->line_max, scanned = MIN_OF(size, line_max);
+/* A command, or what answers a challenge. */
+static int feed_line(SmtpServer *server, const char *data, size_t size, size_t *ret_used) {
+        bool is_response = server->mode == SMTP_SERVER_AUTH;
+        size_t line_max = is_response ? SMTP_SERVER_RESPONSE_MAX : server->config->line_max,
+               scanned = MIN_OF(size, line_max);
         ssize_t line_size;
 
         line_size = find_line(server, data, scanned);
         if (line_size >= 0) {
                 server->scanned = 0;
                 *ret_used = (size_t) line_size + 2;
-                return smtp_server_command(server, data, (size_t) line_size);
+                return is_response ? smtp_server_auth_response(server, data, (size_t) line_size)
+                                   : smtp_server_command(server, data, (size_t) line_size);
         }
         if (scanned < line_max) {
                 *ret_used = 0;
@@ -134,7 +137,8 @@ static int feed_command(SmtpServer *server, const char *data, size_t size, size_
         server->cr_seen = data[scanned - 1] == '\r';
         server->mode = SMTP_SERVER_SKIP_LINE;
         *ret_used = scanned;
-        return refuse_long_line(server, data, scanned);
+        return is_response ? smtp_server_auth_overflow(server)
+                           : refuse_long_line(server, data, scanned);
 }
 
 static void feed_skipped_line(SmtpServer *server, const char *data, size_t size, size_t *ret_used) {
@@ -158,7 +162,8 @@ static void feed_skipped_chunk(SmtpServer *server, size_t size, size_t *ret_used
 static int feed_some(SmtpServer *server, const char *data, size_t size, size_t *ret_used) {
         switch (server->mode) {
         case SMTP_SERVER_COMMAND:
-                return feed_command(server, data, size, ret_used);
+        case SMTP_SERVER_AUTH:
+                return feed_line(server, data, size, ret_used);
         case SMTP_SERVER_SKIP_LINE:
                 feed_skipped_line(server, data, size, ret_used);
                 return 0;
@@ -228,6 +233,7 @@ int smtp_server_feed(SmtpServer *server, const char *data, size_t size, size_t *
                         break; /* an unfinished line */
         }
 
+        server->overtaken = event == SMTP_STARTTLS && used < size;
         *ret_used = event == SMTP_CLOSE ? size : used;
         *ret_event = event;
         return 0;
@@ -272,7 +278,9 @@ int smtp_server_settle(SmtpServer *server, unsigned code, const char *enhanced, 
         const char *usual = "2.0.0";
         int r;
 
-        assert(event != SMTP_WANT_INPUT);
+        assert(event != SMTP_WANT_INPUT && event != SMTP_STARTTLS);
+        if (event == SMTP_AUTH || event == SMTP_AUTH_RESPONSE)
+                return smtp_server_settle_auth(server, code, enhanced, text);
         server->awaited = SMTP_WANT_INPUT;
 
         switch (event) {
@@ -302,6 +310,7 @@ int smtp_server_settle(SmtpServer *server, unsigned code, const char *enhanced, 
 int smtp_server_abort(SmtpServer *server, unsigned code, const char *enhanced, const char *text) {
         server->awaited = SMTP_WANT_INPUT;
         server->transaction.reset_told = true;
+        smtp_server_end_auth(server);
         smtp_server_close(server);
         server->n_events = 0;
         return smtp_server_reply(server, code, enhanced ? enhanced : "", text);

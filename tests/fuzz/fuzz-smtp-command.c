@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* The SMTP server session against a client that says anything: whole, and in pieces, which must be the
- * same dialogue. The first octet chooses the options, the second one the size of the pieces. */
+ * same dialogue. It ends with STARTTLS. The first octet chooses the options, the second one the size of the pieces. */
 
 #include <assert.h>
 #include <string.h>
@@ -27,6 +27,7 @@ typedef struct Session {
         Buffer story; /* what was committed, message after message */
         size_t n_taken;
         bool accepted; /* the caller has a transaction */
+        bool in_auth;  /* the caller has an exchange */
 } Session;
 
 static void session_done(Session *session) {
@@ -74,6 +75,35 @@ static void settle_mailbox(Session *session, SmtpEvent event) {
                         session->server, code, NULL, code == 550 ? address->original : NULL));
 }
 
+/* What comes of it depends on nothing but what was said. */
+static void on_auth(Session *session) {
+        SmtpServer *server = session->server;
+        const unsigned char *octets;
+        unsigned sum = 0;
+        size_t size;
+
+        assert(smtp_server_auth_mechanism(server));
+        assert(!smtp_server_identity(server));
+        octets = smtp_server_auth_octets(server, &size);
+        assert(octets || !session->in_auth);
+        for (size_t i = 0; i < size; i++)
+                sum += octets[i];
+        session->in_auth = false;
+        switch (octets ? sum % 4 : 0) {
+        case 0:
+                session->in_auth = true;
+                must(smtp_server_challenge(server, octets, MIN_OF(size, (size_t) 99)));
+                break;
+        case 1:
+                must(smtp_server_authenticate(server, "somebody"));
+                assert(smtp_server_identity(server));
+                break;
+        default:
+                must(smtp_server_settle(server, sum % 4 == 2 ? 454 : 535, NULL, NULL));
+        }
+        assert(!smtp_server_auth_octets(server, &size));
+}
+
 static void on_event(Session *session, SmtpEvent event) {
         const char *about;
         unsigned code;
@@ -82,7 +112,20 @@ static void on_event(Session *session, SmtpEvent event) {
         case SMTP_MAIL:
         case SMTP_RCPT:
         case SMTP_VRFY:
+                assert(!session->in_auth);
                 settle_mailbox(session, event);
+                break;
+        case SMTP_AUTH:
+                assert(!session->in_auth && !session->accepted);
+                on_auth(session);
+                break;
+        case SMTP_AUTH_RESPONSE:
+                assert(session->in_auth);
+                on_auth(session);
+                break;
+        case SMTP_AUTH_CANCELLED:
+                assert(session->in_auth);
+                session->in_auth = false;
                 break;
         case SMTP_CONTENT:
                 take_content(session);
@@ -120,11 +163,11 @@ static bool drive(Session *session, const char *data, size_t size, size_t *ret_u
                 size -= used;
                 *ret_used += used;
                 on_event(session, event);
-                if (event == SMTP_CLOSE)
+                if (event == SMTP_CLOSE || event == SMTP_STARTTLS)
                         return false;
         } while (event != SMTP_WANT_INPUT);
 
-        assert(size <= 60); /* no more than an unfinished line is left */
+        assert(size <= (session->in_auth ? 12288 : 60)); /* only an unfinished line is left */
         return true;
 }
 
@@ -133,6 +176,9 @@ static void run(const SmtpServerConfig *config, Session *session, const char *da
         size_t start = 0, end = 0, used;
 
         must(smtp_server_new(config, NULL, &session->server));
+        smtp_server_set_mechanisms(session->server, "PLAIN X", "PLAIN LOGIN");
+        if (config->tls_required)
+                must(smtp_server_secured(session->server, "CIPHER"));
         must(smtp_server_greet(session->server));
         while (end < size) {
                 end = MIN_OF(end + piece, size);
@@ -163,11 +209,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 return 0;
         config.chunking = config.smtputf8 = config.limits = data[0] & 1;
         config.enhanced_codes = data[0] & 2;
+        config.tls_offered = config.auth_required = data[0] & 2;
         config.strict_parsing = data[0] & 4;
         config.alabels = data[0] & 8;
         config.smtputf8_strict = data[0] & 16;
         config.refuse_bare_newlines = data[0] & 32;
         config.size_max = data[0] & 64 ? 30 : 0;
+        config.tls_required = data[0] & 16;
+        config.auth_failures_max = data[0] & 128 ? 2 : 0;
         config.errors_max = config.refusals_max = data[0] & 128 ? 5 : 0;
 
         run(&config, &whole, (const char *) data + 2, size - 2, size);

@@ -4,6 +4,7 @@
  *   # config: WORD NAME=NUMBER ...   what differs from configure() below
  *   C: text     a line of the client, CR LF added; \r \n \t \\ \xnn as in C, \{9:x} is nine times x
  *   C+ text     the same without CR LF
+ *   T:          the handshake: what follows is encrypted
  *   S: text     a line of the server
  *   E: text     an event, as told() writes it; checked when the file has any
  * Other lines are comments. */
@@ -16,14 +17,24 @@
 #include "base/text.h"
 #include "smtp/server.h"
 
+enum {
+        HANDSHAKES_MAX = 3,
+};
+
 typedef struct Conversation {
         SmtpServerConfig config;
         unsigned commit_code;
+        bool trusted;
+        char *mechanisms, *mechanisms_tls;
+        size_t handshakes[HANDSHAKES_MAX]; /* where in the input */
+        size_t n_handshakes;
         Buffer input, replies, events;
         bool has_events;
 } Conversation;
 
 static void conversation_done(Conversation *c) {
+        free(c->mechanisms);
+        free(c->mechanisms_tls);
         buffer_done(&c->input);
         buffer_done(&c->replies);
         buffer_done(&c->events);
@@ -45,6 +56,9 @@ static const struct {
                 {"anonymous-vrfy", offsetof(SmtpServerConfig, anonymous_vrfy), true},
                 {"anonymous-server", offsetof(SmtpServerConfig, anonymous_server), true},
                 {"refuse-bare-newlines", offsetof(SmtpServerConfig, refuse_bare_newlines), true},
+                {"tls", offsetof(SmtpServerConfig, tls_offered), true},
+                {"tls-required", offsetof(SmtpServerConfig, tls_required), true},
+                {"auth-required", offsetof(SmtpServerConfig, auth_required), true},
 };
 
 static const struct {
@@ -55,7 +69,30 @@ static const struct {
                 {"errors=", offsetof(SmtpServerConfig, errors_max)},
                 {"refusals=", offsetof(SmtpServerConfig, refusals_max)},
                 {"received=", offsetof(SmtpServerConfig, received_max)},
+                {"auth-failures=", offsetof(SmtpServerConfig, auth_failures_max)},
 };
+
+/* A list with commas for blanks. */
+static char *mechanism_list(const char *text, size_t size) {
+        char *list = strndup(text, size);
+
+        cr_assert(list);
+        for (char *p = list; (p = strchr(p, ','));)
+                *p = ' ';
+        return list;
+}
+
+static bool configure_auth(Conversation *c, const char *word, size_t size) {
+        if (text_equal_nocase(word, size, "trusted"))
+                c->trusted = true;
+        else if (strncmp(word, "auth=", 5) == 0)
+                c->mechanisms = mechanism_list(word + 5, size - 5);
+        else if (strncmp(word, "auth-tls=", 9) == 0)
+                c->mechanisms_tls = mechanism_list(word + 9, size - 9);
+        else
+                return false;
+        return true;
+}
 
 static void configure(Conversation *c, const char *word, size_t size, const char *file) {
         char *config = (char *) &c->config;
@@ -67,6 +104,8 @@ static void configure(Conversation *c, const char *word, size_t size, const char
                         *(bool *) (config + switches[i].offset) = switches[i].value;
                         return;
                 }
+        if (configure_auth(c, word, size))
+                return;
         cr_assert(equals && parse_number(equals + 1, size - (size_t) (equals + 1 - word),
                                             UINT64_MAX, &number) == 0,
                         "%s: config: %s", file, word);
@@ -143,6 +182,9 @@ static void read_line(Conversation *c, char *line, const char *file) {
         else if (strncmp(line, "S: ", 3) == 0) {
                 append_unescaped(&c->replies, line + 3);
                 append(&c->replies, "\r\n", 2);
+        } else if (strcmp(line, "T:") == 0) {
+                cr_assert_lt(c->n_handshakes, HANDSHAKES_MAX);
+                c->handshakes[c->n_handshakes++] = buffer_size(&c->input);
         } else if (strncmp(line, "E: ", 3) == 0) {
                 c->has_events = true;
                 append(&c->events, line + 3, strlen(line + 3));
@@ -182,11 +224,14 @@ typedef struct Caller {
         const Conversation *conversation;
         SmtpServer *server;
         Buffer input, message, events;
+        char *login_user;
+        bool shaking_hands, overtaken;
         bool closed;
 } Caller;
 
 static void caller_done(Caller *caller) {
         (void) smtp_server_free(caller->server);
+        free(caller->login_user);
         buffer_done(&caller->input);
         buffer_done(&caller->message);
         buffer_done(&caller->events);
@@ -215,6 +260,14 @@ static void told_mail(Caller *caller) {
                                 0);
         if (*auth)
                 cr_assert_eq(buffer_printf(&caller->events, " auth=%s", auth), 0);
+        if (smtp_server_identity(server))
+                cr_assert_eq(buffer_printf(&caller->events, " by=%s,%s",
+                                             smtp_server_identity(server),
+                                             smtp_server_auth_mechanism(server)),
+                                0);
+        if (smtp_server_cipher(server))
+                cr_assert_eq(buffer_printf(&caller->events, " tls=%s", smtp_server_cipher(server)),
+                                0);
         append(&caller->events, "\n", 1);
 }
 
@@ -267,6 +320,93 @@ static void on_refused(Caller *caller) {
         cr_assert_eq(buffer_printf(&caller->events, "refused %s (%s)\n", refusal, about), 0);
 }
 
+/* Everybody's password is "secret". */
+static int settle_password(Caller *caller, const char *user, const char *password) {
+        if (strcmp(password, "secret") == 0)
+                return smtp_server_authenticate(caller->server, user);
+        if (strcmp(password, "later") == 0)
+                return smtp_server_settle(caller->server, 454, NULL, NULL);
+        if (strcmp(password, "weak") == 0)
+                return smtp_server_settle(caller->server, 534, NULL, NULL);
+        if (strcmp(password, "own") == 0)
+                return smtp_server_settle(caller->server, 550, "5.7.13", "account disabled");
+        return smtp_server_settle(caller->server, 535, NULL, NULL);
+}
+
+static int step_plain(Caller *caller, const char *octets, size_t size) {
+        const char *user, *password;
+
+        if (!octets)
+                return smtp_server_challenge(caller->server, "", 0);
+        user = memchr(octets, '\0', size);
+        password = user ? memchr(user + 1, '\0', size - (size_t) (user + 1 - octets)) : NULL;
+        if (!password)
+                return smtp_server_settle(caller->server, 501, NULL, NULL);
+        return settle_password(caller, user + 1, password + 1);
+}
+
+static int step_login(Caller *caller, const char *octets) {
+        _cleanup_(freep) char *user = NULL;
+
+        if (!octets)
+                return smtp_server_challenge(caller->server, "Username:", 9);
+        if (!caller->login_user) {
+                caller->login_user = strdup(octets);
+                return smtp_server_challenge(caller->server, "Password:", 9);
+        }
+        user = take(caller->login_user);
+        return settle_password(caller, user, octets);
+}
+
+/* The server speaks first. */
+static int step_challenge(Caller *caller, const char *octets, bool initial) {
+        if (!octets)
+                return smtp_server_challenge(caller->server, "<1.2@er.test>", 13);
+        if (initial)
+                return smtp_server_settle(caller->server, 501, NULL, NULL);
+        return settle_password(caller, "bob", octets);
+}
+
+static void on_auth(Caller *caller, bool initial) {
+        const char *mechanism = smtp_server_auth_mechanism(caller->server);
+        _cleanup_(freep) char *copy = NULL;
+        const char *octets;
+        size_t size;
+        int r;
+
+        octets = smtp_server_auth_octets(caller->server, &size);
+        cr_assert(octets || initial);
+        if (initial)
+                told(caller, "auth", mechanism);
+        if (octets) {
+                _cleanup_(freep) char *escaped = text_escaped(octets, size, 100);
+
+                cr_assert(escaped);
+                cr_assert_eq(buffer_printf(&caller->events, "said [%s]\n", escaped), 0);
+                copy = malloc(size + 1); /* with a NUL */
+                cr_assert(copy);
+                memcpy(copy, octets, size);
+                copy[size] = '\0';
+        }
+        if (strcmp(mechanism, "PLAIN") == 0)
+                r = step_plain(caller, copy, size);
+        else if (strcmp(mechanism, "LOGIN") == 0)
+                r = step_login(caller, copy);
+        else
+                r = step_challenge(caller, copy, initial);
+        cr_assert_eq(r, 0);
+        octets = smtp_server_auth_octets(caller->server, &size);
+        cr_expect_null(octets);
+}
+
+static void on_starttls(Caller *caller) {
+        told(caller, "starttls", "");
+        caller->shaking_hands = true;
+        caller->overtaken = buffer_size(&caller->input) > 0;
+        if (caller->overtaken)
+                told(caller, "overtaken", "");
+}
+
 static void on_event(Caller *caller, SmtpEvent event) {
         SmtpServer *server = caller->server;
 
@@ -297,6 +437,20 @@ static void on_event(Caller *caller, SmtpEvent event) {
         case SMTP_REFUSED:
                 on_refused(caller);
                 break;
+        case SMTP_STARTTLS:
+                on_starttls(caller);
+                break;
+        case SMTP_AUTH:
+                on_auth(caller, true);
+                break;
+        case SMTP_AUTH_RESPONSE:
+                on_auth(caller, false);
+                break;
+        case SMTP_AUTH_CANCELLED:
+                told(caller, "cancelled", "");
+                free(caller->login_user);
+                caller->login_user = NULL;
+                break;
         case SMTP_CLOSE:
                 if (!caller->closed)
                         told(caller, "close", "");
@@ -312,6 +466,12 @@ static void feed(Caller *caller, const char *data, size_t size) {
         size_t used;
 
         append(&caller->input, data, size);
+        if (caller->shaking_hands) {
+                if (size > 0 && !caller->overtaken)
+                        told(caller, "overtaken", "");
+                caller->overtaken |= size > 0;
+                return;
+        }
         do {
                 cr_assert_eq(smtp_server_feed(caller->server, buffer_data(&caller->input),
                                              buffer_size(&caller->input), &used, &event),
@@ -319,7 +479,7 @@ static void feed(Caller *caller, const char *data, size_t size) {
                 cr_assert_leq(used, buffer_size(&caller->input));
                 buffer_consume(&caller->input, used);
                 on_event(caller, event);
-        } while (event != SMTP_WANT_INPUT && event != SMTP_CLOSE);
+        } while (event != SMTP_WANT_INPUT && event != SMTP_CLOSE && !caller->shaking_hands);
         cr_assert_leq(buffer_size(&caller->input), caller->conversation->config.line_max);
 }
 
@@ -333,21 +493,47 @@ static bool is_same(const Buffer *got, const Buffer *expected, const char *file,
         return same;
 }
 
+static void shake_hands(Caller *caller, const char *file) {
+        if (caller->closed)
+                return;
+        cr_assert(caller->shaking_hands, "%s: T: without STARTTLS", file);
+        cr_assert_eq(smtp_server_secured(caller->server, "CIPHER"), 0);
+        caller->shaking_hands = false;
+}
+
+/* From one octet to another, octet by octet or in two pieces. */
+static void feed_range(Caller *caller, size_t from, size_t to, size_t cut) {
+        const char *data = buffer_data(&caller->conversation->input);
+
+        if (cut > from && cut < to) {
+                feed(caller, data + from, cut - from);
+                from = cut;
+        }
+        for (; cut == SIZE_MAX && from < to; from++)
+                feed(caller, data + from, 1);
+        feed(caller, data + from, to - from);
+}
+
 /* Cut at this octet; SIZE_MAX: at all of them. */
 static bool run(const Conversation *c, const char *file, size_t cut) {
         _cleanup_(caller_done) Caller caller = {.conversation = c};
-        const char *data = buffer_data(&c->input);
-        size_t size = buffer_size(&c->input);
+        size_t size = buffer_size(&c->input), from = 0, i = 0;
 
         cr_assert_eq(smtp_server_new(&c->config, NULL, &caller.server), 0);
-        cr_assert_eq(smtp_server_greet(caller.server), 0);
-        if (cut == SIZE_MAX)
-                for (size_t i = 0; i < size; i++)
-                        feed(&caller, data + i, 1);
-        else {
-                feed(&caller, data, cut);
-                feed(&caller, data + cut, size - cut);
+        smtp_server_set_mechanisms(caller.server, c->mechanisms, c->mechanisms_tls);
+        if (c->trusted)
+                smtp_server_trust(caller.server);
+        if (c->n_handshakes > 0 && c->handshakes[0] == 0) {
+                i = 1;
+                cr_assert_eq(smtp_server_secured(caller.server, "IMPLICIT"), 0);
         }
+        cr_assert_eq(smtp_server_greet(caller.server), 0);
+        for (; i < c->n_handshakes; i++) {
+                feed_range(&caller, from, c->handshakes[i], cut);
+                from = c->handshakes[i];
+                shake_hands(&caller, file);
+        }
+        feed_range(&caller, from, size, cut);
         return is_same(smtp_server_output(caller.server), &c->replies, file, cut) &&
                (!c->has_events || is_same(&caller.events, &c->events, file, cut));
 }
