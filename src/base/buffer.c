@@ -104,6 +104,23 @@ int buffer_printf(Buffer *buffer, const char *format, ...) {
         return r;
 }
 
+int buffer_move(Buffer *buffer, Buffer *from) {
+        Buffer empty = *buffer;
+        int r;
+
+        if (buffer_size(buffer) == 0) {
+                *buffer = *from;
+                *from = empty;
+                from->start = from->end = 0;
+                return 0;
+        }
+
+        r = buffer_append(buffer, buffer_data(from), buffer_size(from));
+        if (r >= 0)
+                buffer_consume(from, buffer_size(from));
+        return r;
+}
+
 void buffer_consume(Buffer *buffer, size_t size) {
         assert(size <= buffer_size(buffer));
         buffer->start += size;

@@ -40,6 +40,10 @@ int buffer_append_string(Buffer *buffer, const char *string);
 int buffer_printf(Buffer *buffer, const char *format, ...) _printf_(2, 3);
 int buffer_vprintf(Buffer *buffer, const char *format, va_list arguments) _printf_(2, 0);
 
+/* Appends all of `from`, which is empty afterwards; without copying when `buffer` is empty. 0 or -ENOMEM, and then both
+ * are unchanged. */
+int buffer_move(Buffer *buffer, Buffer *from);
+
 /* Drops `size` octets at the front; memory is given back when a large buffer runs empty. */
 void buffer_consume(Buffer *buffer, size_t size);
 
