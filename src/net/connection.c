@@ -23,6 +23,8 @@
 enum {
         /* Room for a command, taken before it is known what comes. */
         READ_ROOM = 1024,
+        /* Room on the stack for what is more than that. */
+        READ_OVERFLOW = 63 * 1024,
         /* After a read of this size the next one goes straight into a large buffer. */
         READ_BULK = 16 * 1024,
         TIMER_ACCURACY_USEC = 20 * 1000,
@@ -134,7 +136,7 @@ static int send_output(Connection *connection) {
  * connection never owns memory for input that it has not got. In the middle of a long message the memory
  * is taken first instead, which saves the copy. Returns the number of octets, -EAGAIN when there are none. */
 static ssize_t receive_input(Connection *connection) {
-        char overflow[CONNECTION_READ_SIZE - READ_ROOM];
+        char overflow[READ_OVERFLOW];
         size_t room = connection->bulk ? CONNECTION_READ_SIZE : READ_ROOM;
         struct iovec parts[2] = {
                         {.iov_len = room},

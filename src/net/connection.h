@@ -14,7 +14,7 @@
 typedef struct Connection Connection;
 
 enum {
-        CONNECTION_READ_SIZE = 64 * 1024, /* octets asked for in one read */
+        CONNECTION_READ_SIZE = 128 * 1024, /* octets asked for in one read, at most */
 };
 
 typedef enum ConnectionEvent {
