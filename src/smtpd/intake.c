@@ -17,7 +17,7 @@
 #include "spool/envelope.h"
 
 enum {
-        CHUNK_SIZE = 128 * 1024,
+        CHUNK_SIZE = 256 * 1024,
         RECIPIENTS_LOGGED_MAX = 20,
 };
 
@@ -141,15 +141,20 @@ static int begin_content(Intake *intake) {
         return smtp_received_write(&received, &intake->chunk);
 }
 
+static bool has_begun(const Intake *intake) {
+        return spool_writer_size(intake->writer) > 0 || buffer_size(&intake->chunk) > 0;
+}
+
+/* The engine's buffer becomes the chunk: only what stands behind the Received line is copied. */
 static int take_content(Intake *intake) {
         Buffer *content = smtp_server_content(intake->session->server);
         int r = 0;
 
-        if (spool_writer_size(intake->writer) == 0 && buffer_size(&intake->chunk) == 0)
+        if (!has_begun(intake))
                 r = begin_content(intake);
         if (r >= 0 && intake->error == 0)
-                r = buffer_append(&intake->chunk, buffer_data(content), buffer_size(content));
-        buffer_consume(content, buffer_size(content));
+                r = buffer_move(&intake->chunk, content);
+        buffer_done(content); /* the next message may be far away */
         return r;
 }
 
@@ -181,8 +186,12 @@ static void hand_to_worker(Intake *intake) {
 }
 
 int intake_content(Intake *intake) {
+        const Buffer *content = smtp_server_content(intake->session->server);
         int r;
 
+        if (intake->error == 0 && has_begun(intake) &&
+                        buffer_size(&intake->chunk) + buffer_size(content) < CHUNK_SIZE)
+                return 0; /* it may stay with the engine */
         r = take_content(intake);
         if (r < 0)
                 return r;

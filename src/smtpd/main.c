@@ -3,6 +3,7 @@
 /* emailrelay-smtpd: what the service calls. */
 
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -12,6 +13,10 @@
 
 enum {
         SWEEP_SLACK_USEC = 60 * 1000 * 1000,
+        /* Buffers of large messages come and go all the time: getting their memory from the kernel each time, zeroed, costs a
+         * tenth of what such a message costs in all. */
+        MALLOC_KEEP = 8 * 1024 * 1024,
+        MALLOC_MAP_MIN = 1024 * 1024,
         WRITERS = 1, /* thread for chunks of large messages and the sweeper, beside those that commit */
 };
 
@@ -199,6 +204,8 @@ int main(int argc, char **argv) {
         };
         Smtpd smtpd = {};
 
+        (void) mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP); /* else it is only slower */
+        (void) mallopt(M_MMAP_THRESHOLD, MALLOC_MAP_MIN);
         smtpd.idle_last = &smtpd.idle_first;
         return service_run(&hooks, argc, argv, &smtpd);
 }

@@ -13,7 +13,7 @@
 #include "smtpd/session.h"
 
 enum {
-        INPUT_MAX = 256 *
+        INPUT_MAX = 128 *
                     1024, /* octets read ahead: pipelined commands, content while a worker writes */
         SLICE_SIZE = 8 *
                      1024, /* of commands in one go: replies are longer, and the peer may not be reading them */
@@ -197,16 +197,10 @@ static int handle_event(Session *session, SmtpEvent event) {
 /* Moves replies to the socket's queue and sends them. */
 static int send_replies(Session *session) {
         Buffer *replies = smtp_server_output(session->server);
-        int r;
 
         if (buffer_size(replies) == 0)
                 return 0;
-        r = buffer_append(connection_output(session->connection), buffer_data(replies),
-                        buffer_size(replies));
-        if (r < 0)
-                return r;
-        buffer_consume(replies, buffer_size(replies));
-        return 0;
+        return buffer_move(connection_output(session->connection), replies);
 }
 
 static bool too_many_replies(const Session *session) {

@@ -161,7 +161,7 @@ Test(limits, unread_replies) {
                 (void) send_without_waiting(fds[i], buffer_data(&commands), buffer_size(&commands));
         expect_talk(&smtpd, HELLO MESSAGE GOODBYE);
 
-        /* of each client some 320 KiB of input and what a slice of it leads to */
+        /* of each client some 256 KiB of input and what a slice of it leads to */
         after = smtpd_memory(&smtpd, "VmHWM:");
         cr_expect_lt(after, before + N_CLIENTS * 1024 + 4096, "%zu KiB, %zu before", after, before);
         for (int i = 0; i < N_CLIENTS; i++) {
