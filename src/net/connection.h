@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* A connected stream socket in an event loop: an input queue, an output queue and one deadline. Knows nothing of
- * what is said on it. Memory is held only while octets wait. TLS will come in between queue and socket. */
+/* A connected stream socket in an event loop: an input queue, an output queue and one deadline; on demand TLS between queues and
+ * socket. Knows nothing of what is said on it. Memory is held only while octets wait, but for a TLS session. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "base/util.h"
+#include "net/tls.h"
 
 typedef struct Connection Connection;
 
@@ -22,7 +23,8 @@ typedef enum ConnectionEvent {
         CONNECTION_DRAINED, /* the output has run empty after connection_flush() could not send it all at once */
         CONNECTION_EOF, /* the peer has shut down its sending side; comes once, after its last input */
         CONNECTION_DEADLINE, /* the deadline has passed; it is disarmed */
-        CONNECTION_ERROR, /* reading or writing failed; `error` is negative errno. Only free it now */
+        CONNECTION_SECURED, /* the TLS handshake is done; input comes after this, and never with it */
+        CONNECTION_ERROR, /* reading or writing failed, or TLS; `error` is negative errno. Only free it now */
         _CONNECTION_EVENT_MAX,
 } ConnectionEvent;
 
@@ -54,8 +56,23 @@ void connection_read(Connection *connection, bool wanted, size_t limit);
  * errno when the connection is broken (no event follows). */
 int connection_flush(Connection *connection);
 
+/* Starts TLS; its role is that of the credentials, `host` as for tls_new(). Then the handshake goes on by itself, whether reading is on
+ * or not, until CONNECTION_SECURED or CONNECTION_ERROR; the deadline is the caller's. Output may be appended and flushed
+ * meanwhile, it is sent behind the handshake. From CONNECTION_SECURED on, both queues hold plaintext, and the peer's close_notify is
+ * CONNECTION_EOF as is the end of its stream without one (tls_truncated() tells which).
+ * 0; -EBADMSG: the input is not empty: the peer has sent plaintext that would count as encrypted, disconnect; -EBUSY: the output is
+ * not empty yet, wait for CONNECTION_DRAINED; -EALREADY: it has TLS already; -ENOMEM or other negative errno: broken, only free it. */
+int connection_start_tls(Connection *connection, TlsCredentials *credentials, const char *host);
+
+/* The TLS session, for the getters of net/tls.h, from CONNECTION_SECURED on; NULL: there is none. */
+const Tls *connection_tls(const Connection *connection);
+
+/* Why TLS has failed, in words, as tls_error(). NULL: it is not TLS that has failed, but the socket. For CONNECTION_ERROR (-EPROTO,
+ * -EKEYREJECTED when we do not accept the peer's certificate, -ENOMEM) and after a call that returned an error. */
+const char *connection_tls_error(const Connection *connection);
+
 /* One deadline, monotonic microseconds (base/clock.h), 0 for none. Cheap to move later often. */
 int connection_set_deadline(Connection *connection, uint64_t monotonic_usec);
 
-/* Shuts down the sending side after all output has gone. 0 or negative errno. */
+/* Shuts down the sending side after all output has gone, and with TLS the close_notify. 0 or negative errno. */
 int connection_shutdown(Connection *connection);

@@ -471,6 +471,8 @@ Test(net_connection, freed_in_handler) {
                 bool waits = event == CONNECTION_DRAINED || event == CONNECTION_ERROR;
                 Side side;
 
+                if (event == CONNECTION_SECURED) /* test-net-tls.c */
+                        continue;
                 side_init(&side);
                 side.free_at = event;
                 connection_read(side.connection, true, SIZE_MAX);
