@@ -21,8 +21,8 @@ enum {
         SECRETS_LINE_MAX = 16 * 1024,       /* without its end; OAuth tokens are long */
         SECRETS_LINES_MAX = 100000,         /* that are not empty and no comment */
         SECRETS_TRUST_MAX = 10000,          /* `none` lines */
-        SECRETS_COMPLAINTS_MAX = 100,       /* one more says that there are more */
-        SECRET_ID_MAX = 1000,               /* octets, decoded; selectors and keywords too */
+        SECRETS_COMPLAINTS_MAX = 100, /* errors, and warnings; one more says that there are more */
+        SECRET_ID_MAX = 1000,         /* octets, decoded; selectors and keywords too */
         SECRETS_KEY_SIZE = 32,
 };
 
