@@ -29,8 +29,6 @@ enum {
         READ_ROOM = 1024,
         /* Room on the stack for what is more than that. */
         READ_OVERFLOW = 63 * 1024,
-        /* Room on the stack for what is more than that. */
-        READ_OVERFLOW = 63 * 1024,
         /* After a read of this size the next one goes straight into a large buffer. */
         READ_BULK = 16 * 1024,
         TIMER_ACCURACY_USEC = 20 * 1000,
