@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "forward/forwarder.h"
+#include "forward/hop.h"
 #include "service/interfaces.h"
 
 enum {
@@ -29,7 +30,7 @@ static int method_wake(sd_bus_message *call, void *userdata, sd_bus_error *error
                 return r;
         r = sd_bus_reply_method_return(call, NULL);
         if (strcmp(trigger, "admin") == 0)
-                forward_forget_failures(forwarder); /* somebody has repaired something */
+                hops_forget_failures(forwarder); /* somebody has repaired something */
         forward_trigger(forwarder, trigger);
         return r;
 }
@@ -125,21 +126,34 @@ static int apply(Service *service, Config *config, void *userdata) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
         Forwarder *forwarder = userdata;
         bool first = !forwarder->settings;
+        const char *why;
+        Hop *main_hop;
         int r;
 
         forwarder->service = service;
         r = settings_new(config, &settings);
         if (r < 0)
                 return r;
+        if (!forwarder->health) {
+                r = health_new(&forwarder->health);
+                if (r < 0)
+                        return r;
+        }
+        settings->hop.health = forwarder->health;
         if (settings->once && settings->n_forward_to == 0)
                 return config_complain(config, OPTION_FORWARD_TO, "--once requires --forward-to");
         r = service_open_spool(config, &forwarder->spool);
         if (r < 0)
                 return r;
+        if (!forwarder->hops) {
+                r = hop_get(forwarder, "", &main_hop, &why);
+                if (r < 0)
+                        return r;
+        }
 
         (void) settings_unref(forwarder->settings);
         forwarder->settings = take(settings);
-        forward_forget_failures(forwarder); /* the new next hop may be better */
+        hops_forget_failures(forwarder); /* the new next hop may be better */
         forwarder->next_poll_usec = forwarder->settings->poll > 0
                                                     ? clock_monotonic() + forwarder->settings->poll
                                                     : 0;
@@ -153,7 +167,7 @@ static int start(Service *service, void *userdata) {
         int r;
 
         r = workers_new(service_event(service),
-                        MIN_OF(4U, (unsigned) config_number(
+                        MIN_OF(8U, (unsigned) config_number(
                                                    service_config(service), OPTION_COMMIT_THREADS)),
                         &forwarder->workers);
         if (r < 0)
@@ -161,7 +175,7 @@ static int start(Service *service, void *userdata) {
         r = resolver_new(service_event(service), NULL, &forwarder->resolver);
         if (r < 0)
                 return r;
-        r = forward_timer_new(forwarder);
+        r = forward_timers_new(forwarder);
         if (r < 0)
                 return r;
         r = serve_bus(forwarder);
@@ -185,40 +199,66 @@ static bool idle(void *userdata) {
 
 static int status(void *userdata, Buffer *sentence) {
         const Forwarder *forwarder = userdata;
-        size_t n_waiting, n_new;
-        uint64_t due = queue_next_due(&forwarder->queue, &n_waiting, &n_new),
-                 now = forward_now_sec();
+        uint64_t next = forward_next_sec(forwarder), now = forward_now_sec();
         int r;
 
-        r = buffer_printf(sentence,
-                        "%s, %zu messages waiting, %llu delivered, %llu deferred, %llu failed",
-                        forwarder->message ? "forwarding" : "idle", n_waiting,
-                        (unsigned long long) forwarder->n_delivered,
-                        (unsigned long long) forwarder->n_deferred,
-                        (unsigned long long) forwarder->n_failed);
-        if (r >= 0 && due > now)
+        if (forwarder->n_messages > 0)
+                r = buffer_printf(sentence, "forwarding %u messages on %u connections",
+                                forwarder->n_messages, forwarder->n_lanes);
+        else
+                r = buffer_append_string(sentence, "idle");
+        if (r >= 0)
+                r = buffer_printf(sentence,
+                                ", %zu messages waiting, %llu delivered, %llu deferred, %llu failed",
+                                forwarder->queue.n, (unsigned long long) forwarder->n_delivered,
+                                (unsigned long long) forwarder->n_deferred,
+                                (unsigned long long) forwarder->n_failed);
+        if (r >= 0 && forwarder->n_messages == 0 && next != UINT64_MAX && next > now)
                 r = buffer_printf(sentence, ", next attempt in %llus",
-                                (unsigned long long) (due - now));
-        if (r >= 0 && forwarder->targets[forwarder->target].failures > 0 && forwarder->failure)
+                                (unsigned long long) (next - now));
+        if (r >= 0 && hop_pause_sec(forwarder->hops) > 0 && forwarder->failure)
                 r = buffer_printf(sentence, "; next hop: %s", forwarder->failure);
+        return r;
+}
+
+static int report_targets(const Forwarder *forwarder, sd_bus_message *reply) {
+        const Settings *settings = forwarder->settings;
+        int r = 0;
+
+        if (settings->n_forward_to == 0)
+                return service_report(reply, "next-hop", "none");
+        for (size_t i = 0; r >= 0 && i < settings->n_forward_to; i++)
+                r = service_report(reply, "next-hop", "%s%s", settings->forward_to[i]->text,
+                                forwarder->hops->targets[i].failures > 0 ? " (cannot be reached)"
+                                                                         : "");
+        return r;
+}
+
+static int report_own_hops(const Forwarder *forwarder, sd_bus_message *reply) {
+        unsigned n_dead = 0;
+        int r;
+
+        for (const Hop *hop = forwarder->hops->next; hop; hop = hop->next)
+                n_dead += hop_pause_sec(hop) > 0;
+        r = service_report(reply, "next-hops-of-messages", "%zu", forwarder->n_hops - 1);
+        if (r >= 0 && n_dead > 0)
+                r = service_report(reply, "cannot-be-reached", "%u", n_dead);
         return r;
 }
 
 static int report(void *userdata, sd_bus_message *reply) {
         const Forwarder *forwarder = userdata;
-        const Settings *settings = forwarder->settings;
-        size_t n_waiting, n_new;
         int r;
 
-        (void) queue_next_due(&forwarder->queue, &n_waiting, &n_new);
         r = service_report(reply, "spool", "%s", spool_path(forwarder->spool));
-        for (size_t i = 0; r >= 0 && i < settings->n_forward_to; i++)
-                r = service_report(reply, "next-hop", "%s%s", settings->forward_to[i]->text,
-                                forwarder->targets[i].failures > 0 ? " (cannot be reached)" : "");
-        if (r >= 0 && settings->n_forward_to == 0)
-                r = service_report(reply, "next-hop", "none");
         if (r >= 0)
-                r = service_report(reply, "waiting", "%zu", n_waiting);
+                r = report_targets(forwarder, reply);
+        if (r >= 0 && forwarder->n_hops > 1)
+                r = report_own_hops(forwarder, reply);
+        if (r >= 0)
+                r = service_report(reply, "connections", "%u", forwarder->n_lanes);
+        if (r >= 0)
+                r = service_report(reply, "waiting", "%zu", forwarder->queue.n);
         if (r >= 0)
                 r = service_report(reply, "delivered", "%llu",
                                 (unsigned long long) forwarder->n_delivered);
@@ -235,15 +275,14 @@ static int report(void *userdata, sd_bus_message *reply) {
 
 static void forwarder_done(Forwarder *forwarder) {
         (void) workers_free(forwarder->workers);
-        (void) next_hop_free(forwarder->hop);
-        (void) message_free(forwarder->message); /* when stop-timeout has cut it short */
-        (void) net_endpoint_free(forwarder->hop_endpoint);
-        (void) settings_unref(forwarder->hop_settings);
+        lanes_free(forwarder);         /* when stop-timeout has cut them short */
+        queue_done(&forwarder->queue); /* before the heaps that it is in */
+        hops_free(forwarder);
+        (void) health_free(forwarder->health);
         (void) resolver_free(forwarder->resolver);
         (void) bus_server_free(forwarder->bus);
         sd_event_source_disable_unref(forwarder->timer);
-        queue_done(&forwarder->queue);
-        forward_forget_dead(forwarder);
+        sd_event_source_disable_unref(forwarder->linger_timer);
         (void) spool_free(forwarder->spool);
         (void) settings_unref(forwarder->settings);
         free(forwarder->trigger);

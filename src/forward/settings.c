@@ -86,6 +86,13 @@ int settings_new(Config *config, Settings **ret) {
         r = retry_schedule_parse(config_string(config, OPTION_RETRY), &settings->retry);
         if (r < 0)
                 return r;
+        r = rate_parse(config_string(config, OPTION_RATE), &settings->rate);
+        if (r == -EINVAL)
+                return config_complain(config, OPTION_RATE,
+                                "rate: \"%s\" is no rate: give messages/interval, such as 100/1h, of 1 to 10000 messages in 1s to 1d, or no",
+                                config_string(config, OPTION_RATE));
+        if (r < 0)
+                return r;
 
         settings->hop.domain = settings->domain;
         settings->hop.smtp = (SmtpClientConfig){
@@ -101,6 +108,9 @@ int settings_new(Config *config, Settings **ret) {
         settings->hop.connection_timeout = config_number(config, OPTION_CONNECTION_TIMEOUT);
         settings->hop.prompt_timeout = config_number(config, OPTION_PROMPT_TIMEOUT);
         settings->hop.response_timeout = config_number(config, OPTION_RESPONSE_TIMEOUT);
+        settings->connections = (unsigned) config_number(config, OPTION_FORWARD_CONNECTIONS);
+        settings->connections_in_all =
+                        (unsigned) config_number(config, OPTION_FORWARD_CONNECTIONS_TOTAL);
         settings->poll = config_number(config, OPTION_POLL);
         settings->once = config_flag(config, OPTION_ONCE);
 

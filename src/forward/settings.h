@@ -5,6 +5,7 @@
 
 #include "config/config.h"
 #include "relay/nexthop.h"
+#include "relay/rate.h"
 #include "relay/schedule.h"
 
 typedef struct Settings {
@@ -14,7 +15,9 @@ typedef struct Settings {
         NetEndpoint **forward_to; /* the next hop, and those that stand in for it, in order */
         size_t n_forward_to;      /* 0: nothing is forwarded */
         RetrySchedule retry;
-        uint64_t poll; /* usec, 0 = never */
+        RateLimit rate;                           /* of each next hop */
+        unsigned connections, connections_in_all; /* to one next hop, and to all */
+        uint64_t poll;                            /* usec, 0 = never */
         bool once;
 } Settings;
 

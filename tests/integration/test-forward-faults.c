@@ -158,7 +158,8 @@ static void run_row(const FaultRow *row, int number, bool retry, bool plain) {
         forward_init(&forward);
         first = forward_add(&forward, "one@b.test", NULL);
         second = forward_add(&forward, "two@b.test", NULL);
-        options = harness_text("prompt-timeout = 1\nresponse-timeout = 1\n%s",
+        options = harness_text(
+                        "forward-connections = 1\nprompt-timeout = 1\nresponse-timeout = 1\n%s",
                         retry ? "retry = 1min\n" : "");
         forward_configure(&forward, to, options);
         status = forward_once(&forward, &errors);
@@ -241,7 +242,9 @@ Test(forward_faults, limit_per_connection) {
                         forward_init(&forward);
                         for (unsigned i = 0; i < 12; i++)
                                 free(forward_add(&forward, "one@b.test", NULL));
-                        forward_configure(&forward, to, closes ? "retry = 1min" : NULL);
+                        forward_configure(&forward, to,
+                                        closes ? "forward-connections = 1\nretry = 1min"
+                                               : "forward-connections = 1");
                         cr_expect_eq(forward_once(&forward, NULL), 0);
                         cr_expect_eq(hop_n_messages(hop), 12);
                         cr_expect_eq(hop_n_connections(hop), 12 / n, "%zu connections",
@@ -308,7 +311,9 @@ Test(forward_faults, in_doubt_behind_another) {
                 first = forward_add(&forward, "one@b.test", NULL);
                 second = forward_add(&forward, "two@b.test", NULL);
                 third = forward_add(&forward, "three@b.test", NULL);
-                forward_configure(&forward, to, retry ? "retry = 1min" : NULL);
+                forward_configure(&forward, to,
+                                retry ? "forward-connections = 1\nretry = 1min"
+                                      : "forward-connections = 1");
                 cr_expect_eq(forward_once(&forward, NULL), 1); /* the session broke */
                 cr_expect_eq(doubt.n_second, 1, "sent %u times", doubt.n_second);
                 if (retry)

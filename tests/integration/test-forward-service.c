@@ -133,7 +133,7 @@ Test(forward_service, next_hop_comes_back) {
         Hop *hop;
 
         forward_init(&forward);
-        forward_configure(&forward, to, "retry = 1s,1h,5d");
+        forward_configure(&forward, to, "forward-connections = 1\nretry = 1s,1h,5d");
         id = forward_add(&forward, "one@b.test", NULL);
         forward_start_service(&forward);
         cr_assert(wait_for_text(
@@ -204,7 +204,8 @@ Test(forward_service, message_in_transfer_is_finished) {
                 forward_init(&forward);
                 free(forward_add(&forward, "one@b.test", NULL));
                 second = forward_add(&forward, "two@b.test", NULL);
-                forward_configure(&forward, to, "client-smtp-config = nopipelining");
+                forward_configure(&forward, to,
+                                "forward-connections = 1\nclient-smtp-config = nopipelining");
                 forward_start_service(&forward);
                 cr_expect(process_wait(&forward.process, HARNESS_DEADLINE_SECONDS));
                 cr_expect_eq(forward.process.status, 0, "%s: %d", steps[i], forward.process.status);

@@ -28,7 +28,7 @@ Test(forward, many_on_one_connection) {
         forward_init(&forward);
         for (size_t i = 0; i < ELEMENTSOF(ids); i++)
                 ids[i] = forward_add(&forward, "one@b.test two@b.test", NULL);
-        forward_configure(&forward, to, NULL);
+        forward_configure(&forward, to, "forward-connections = 1");
         cr_expect_eq(forward_once(&forward, &errors), 0, "%s", errors);
         cr_expect_eq(hop_n_connections(hop), 1);
         cr_assert_eq(hop_n_messages(hop), ELEMENTSOF(ids));
