@@ -354,6 +354,17 @@ int pair_init_half(Pair *pair, End **ret_end, bool server) {
         return fds[1];
 }
 
+void pair_init_between(Pair *pair, int ret_fds[2]) {
+        int server[2], client[2];
+
+        make_sockets(pair, server);
+        cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, client), 0);
+        end_init(pair, &pair->server, server[0]);
+        end_init(pair, &pair->client, client[0]);
+        ret_fds[0] = server[1];
+        ret_fds[1] = client[1];
+}
+
 void pair_done(Pair *pair) {
         end_done(&pair->server);
         end_done(&pair->client);
