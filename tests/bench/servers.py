@@ -10,6 +10,7 @@ the group.
 import contextlib
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
@@ -39,6 +40,12 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def raise_descriptors():
+    """For a child that opens thousands of connections."""
+    hard = max(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def write(path, text):
@@ -74,6 +81,15 @@ class Group:
         with open(f"{self.path}/cgroup.procs", encoding="ascii") as file:
             return [int(line) for line in file]
 
+    def kib(self):
+        """Memory of all processes; pages that they share are divided among them."""
+        total = 0
+        for pid in self.pids():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+                    total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        return total
+
     def empty(self, seconds=10):
         """Ends what the server started and left behind: nothing else is in the group."""
         try:
@@ -96,6 +112,7 @@ class EmailRelay:
     def __init__(self, build, directory, account, options):
         self.smtpd = f"{build}/src/smtpd/emailrelay-smtpd"
         self.forward = f"{build}/src/forward/emailrelay-forward"
+        self.ctl = f"{build}/src/ctl/emailrelayctl"
         self.directory, self.options = f"{directory}/emailrelay", options
         self.spool, self.runtime = f"{self.directory}/spool", f"{self.directory}/run"
         self.log = f"{self.directory}/log"
@@ -107,8 +124,11 @@ class EmailRelay:
         self.process = None
         self.port = 0
 
+    def _config(self, program):
+        return f"{self.directory}/{os.path.basename(program)}.conf"
+
     def _spawn(self, program, lines, arguments, **more):
-        config = f"{self.directory}/{os.path.basename(program)}.conf"
+        config = self._config(program)
         write(config, f"spool-dir {self.spool}\nruntime-dir {self.runtime}\nlog-file {self.log}\n"
               "log-time\ndomain bench.example\n" + "".join(f"{line}\n" for line in lines + self.options))
         return subprocess.Popen([program, f"--config={config}", *arguments], preexec_fn=self._become,
@@ -116,22 +136,26 @@ class EmailRelay:
 
     def _become(self):
         self.group.join()
+        raise_descriptors()
         os.setgroups([])
         os.setgid(self.account.pw_gid)
         os.setuid(self.account.pw_uid)
 
     def start_accepting(self):
+        """Returns the seconds until it greets."""
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", 0))
             listener.listen(1024)
             self.port = listener.getsockname()[1]
-            self.process = self._spawn(self.smtpd, ["max-sessions 2000", "max-sessions-per-client 0"],
+            begun = time.monotonic()
+            self.process = self._spawn(self.smtpd, ["max-sessions 6000", "max-sessions-per-client 0"],
                                        [f"--interface=smtp=fd#{listener.fileno()}"],
                                        pass_fds=[listener.fileno()])
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as probe:
             if not probe.recv(100).startswith(b"220"):
                 raise Trouble("emailrelay-smtpd does not greet")
+        return time.monotonic() - begun
 
     def stop(self):
         if self.process:
@@ -142,14 +166,45 @@ class EmailRelay:
     def queued(self):
         return sum(name.endswith(".envelope") for name in os.listdir(self.spool))
 
-    def clear(self):
+    def clear(self, but=None):
+        """Removes the messages, except those whose names begin like that."""
         for entry in os.scandir(self.spool):
-            if entry.name != ".lock":
+            if entry.name != ".lock" and not (but and entry.name.startswith(but)):
                 os.unlink(entry.path)
 
-    def forward_queue(self, sink_port):
+    def forward_queue(self, sink_port, lines):
         """Returns when the forwarder has been started."""
-        self.process = self._spawn(self.forward, [f"forward-to 127.0.0.1:{sink_port}"], ["--once"])
+        self.process = self._spawn(self.forward, [f"forward-to 127.0.0.1:{sink_port}", *lines], ["--once"])
+
+    def start_forwarder(self, sink_port):
+        """As its socket does, with nothing to do yet."""
+        path = f"{self.runtime}/forward"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(16)
+            self.process = self._spawn(self.forward, [f"forward-to 127.0.0.1:{sink_port}"],
+                                       [f"--interface=forward=fd#{listener.fileno()}"], pass_fds=[listener.fileno()])
+        self.wake()
+
+    def wake(self):
+        """Has the forwarder look at the spool; returns when it has heard that."""
+        subprocess.run([self.ctl, f"--config={self._config(self.forward)}", "forward"], check=True, timeout=60,
+                       stdout=subprocess.DEVNULL)
+
+    def list(self, *options):
+        """The seconds that the list of the queue takes, and those until its first line is there."""
+        begun = time.monotonic()
+        with subprocess.Popen([self.ctl, "--config=/dev/null", f"--spool-dir={self.spool}", "list", *options],
+                              stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            first = time.monotonic() - begun
+            while os.read(process.stdout.fileno(), 1 << 20):
+                pass
+        if process.returncode != 0:
+            raise Trouble("emailrelayctl list fails")
+        return time.monotonic() - begun, first
 
     def forward_finish(self):
         self.process.wait(timeout=60)
@@ -320,8 +375,8 @@ class Postfix:
         self._start()
         wait_until("the queue manager runs", lambda: os.path.exists(f"{self.queue}/public/qmgr"))
 
-    def forward_queue(self, sink_port):
-        del sink_port
+    def forward_queue(self, sink_port, lines):
+        del sink_port, lines
         for name in os.listdir(self.aside):
             os.rename(f"{self.aside}/{name}", f"{self.incoming}/{name}")
         for attempt in range(10):

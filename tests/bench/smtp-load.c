@@ -2,7 +2,7 @@
 
 /* An SMTP load generator for measurements: sessions side by side in one loop, each handing in the same message
  * over and over until the time is up. It prints one line of JSON: messages, their rate, and how long the
- * greeting and the reply to the end of data took to arrive.
+ * greeting and the reply to the end of data took to arrive. With --hold sessions only say EHLO and then wait.
  *
  * It spends as little processor time as it can, since it shares the machine with what it measures: the message is built
  * once, the commands of a message are one write where pipelining is on, and replies are only looked at for their
@@ -28,6 +28,7 @@ enum {
         STALL_MSEC = 30 * 1000, /* nothing at all happens: give up */
         CONTENT_LINE = 76,      /* octets of a content line, with its end */
         SAMPLES_MAX = 4 * 1000 * 1000,
+        HOLD_AT_ONCE = 100, /* sessions that are being opened at a time, so that no listening queue runs over */
 };
 
 static unsigned arg_port;
@@ -37,6 +38,8 @@ static uint64_t arg_seconds = 1;
 static uint64_t arg_messages; /* 0: until the time is up */
 static size_t arg_size = 4096;
 static bool arg_pipelining = true;
+static bool arg_hold;
+static uint64_t arg_give_up = USEC_INFINITY;
 
 typedef enum Step {
         STEP_GREETING,
@@ -46,6 +49,7 @@ typedef enum Step {
         STEP_DATA,
         STEP_CONTENT,
         STEP_QUIT,
+        STEP_HELD,   /* silent until the end */
         STEP_CLOSED, /* nothing more to do */
         _STEP_MAX,
 } Step;
@@ -58,6 +62,7 @@ static const char *const step_names[_STEP_MAX] = {
                 [STEP_DATA] = "DATA",
                 [STEP_CONTENT] = "the content",
                 [STEP_QUIT] = "QUIT",
+                [STEP_HELD] = "nothing",
                 [STEP_CLOSED] = "the end",
 };
 
@@ -69,6 +74,7 @@ static const int step_codes[_STEP_MAX] = {
                 [STEP_DATA] = 354,
                 [STEP_CONTENT] = 250,
                 [STEP_QUIT] = 221,
+                [STEP_HELD] = 0,
                 [STEP_CLOSED] = 0,
 };
 
@@ -93,7 +99,7 @@ typedef struct Load {
         Samples greetings, replies;
         uint64_t begun, last, deadline;
         uint64_t n_begun;
-        unsigned n_open;
+        unsigned n_open, n_held, n_given_up;
 } Load;
 
 static uint64_t now_usec(void) {
@@ -240,6 +246,11 @@ static int on_reply(Load *load, Session *session) {
                 session->step = STEP_EHLO;
                 return say(session, "EHLO load.example\r\n");
         case STEP_EHLO:
+                if (arg_hold) {
+                        session->step = STEP_HELD;
+                        load->n_held++;
+                        return 0;
+                }
                 return next_message(load, session, now);
         case STEP_MAIL:
                 session->step = STEP_RCPT;
@@ -259,6 +270,7 @@ static int on_reply(Load *load, Session *session) {
         case STEP_QUIT:
                 session_close(load, session);
                 return time_is_up(load, now) ? 0 : session_connect(load, session);
+        case STEP_HELD:
         case STEP_CLOSED:
         case _STEP_MAX:
         default:
@@ -306,36 +318,6 @@ static int on_input(Load *load, Session *session) {
         return r;
 }
 
-/* ── all of them ──────────────────────────────────────────────────────────────────────────── */
-
-static int run(Load *load, Session *sessions) {
-        int r = 0;
-
-        load->begun = load->last = now_usec();
-        load->deadline = load->begun + arg_seconds;
-        for (unsigned i = 0; r >= 0 && i < arg_sessions; i++)
-                r = session_connect(load, &sessions[i]);
-
-        while (r >= 0 && load->n_open > 0) {
-                struct epoll_event events[256];
-                int n = epoll_wait(load->epoll_fd, events, ELEMENTSOF(events), STALL_MSEC);
-
-                if (n == 0)
-                        return -ETIMEDOUT;
-                if (n < 0 && errno != EINTR)
-                        return -errno;
-                for (int i = 0; r >= 0 && i < n; i++) {
-                        Session *session = events[i].data.ptr;
-
-                        if (events[i].events & EPOLLOUT)
-                                r = send_content(load, session);
-                        if (r >= 0 && (events[i].events & ~(uint32_t) EPOLLOUT))
-                                r = on_input(load, session);
-                }
-        }
-        return r;
-}
-
 static void print_result(Load *load) {
         Samples *replies = &load->replies, *greetings = &load->greetings;
         double seconds = (double) (load->last - load->begun) / USEC_PER_SEC;
@@ -344,10 +326,92 @@ static void print_result(Load *load) {
         qsort(greetings->usec, greetings->n, sizeof(uint32_t), compare_samples);
         (void) printf("{\"messages\": %zu, \"seconds\": %.3f, \"rate\": %.1f, "
                       "\"reply_p50_ms\": %.3f, \"reply_p99_ms\": %.3f, "
-                      "\"connections\": %zu, \"greeting_p50_ms\": %.3f, \"greeting_p99_ms\": %.3f}\n",
+                      "\"connections\": %zu, \"greeting_p50_ms\": %.3f, \"greeting_p99_ms\": %.3f, "
+                      "\"greeting_max_ms\": %.3f, \"ungreeted\": %u}\n",
                         replies->n, seconds, seconds > 0 ? (double) replies->n / seconds : 0,
                         percentile(replies, 50), percentile(replies, 99), greetings->n,
-                        percentile(greetings, 50), percentile(greetings, 99));
+                        percentile(greetings, 50), percentile(greetings, 99),
+                        percentile(greetings, 100), load->n_given_up);
+}
+
+/* ── all of them ──────────────────────────────────────────────────────────────────────────── */
+
+/* Waits for something to happen and sees to it. */
+static int serve(Load *load, int timeout_msec) {
+        struct epoll_event events[256];
+        int n, r = 0;
+
+        n = epoll_wait(load->epoll_fd, events, ELEMENTSOF(events), timeout_msec);
+        if (n == 0)
+                return -ETIMEDOUT;
+        if (n < 0)
+                return errno == EINTR ? 0 : -errno;
+        for (int i = 0; r >= 0 && i < n; i++) {
+                Session *session = events[i].data.ptr;
+
+                if (events[i].events & EPOLLOUT)
+                        r = send_content(load, session);
+                if (r >= 0 && (events[i].events & ~(uint32_t) EPOLLOUT))
+                        r = on_input(load, session);
+        }
+        return r;
+}
+
+/* Those that have not been greeted yet count as greeted now. */
+static void give_up(Load *load, Session *sessions) {
+        uint64_t now = now_usec();
+
+        for (unsigned i = 0; i < arg_sessions; i++) {
+                if (sessions[i].step == STEP_GREETING) {
+                        samples_add(&load->greetings, now - sessions[i].since);
+                        load->n_given_up++;
+                }
+                if (sessions[i].step != STEP_CLOSED)
+                        session_close(load, &sessions[i]);
+        }
+}
+
+static int run(Load *load, Session *sessions) {
+        int r = 0;
+
+        load->begun = load->last = now_usec();
+        load->deadline = load->begun + arg_seconds;
+        for (unsigned i = 0; r >= 0 && i < arg_sessions; i++)
+                r = session_connect(load, &sessions[i]);
+        while (r >= 0 && load->n_open > 0) {
+                uint64_t spent = now_usec() - load->begun;
+
+                if (spent >= arg_give_up)
+                        give_up(load, sessions);
+                else
+                        r = serve(load, (int) MIN_OF((arg_give_up - spent) / USEC_PER_MSEC + 1,
+                                                        (uint64_t) STALL_MSEC));
+                if (r == -ETIMEDOUT && now_usec() - load->begun >= arg_give_up)
+                        r = 0;
+        }
+        return r;
+}
+
+/* Opens the sessions, then keeps them until standard input ends. That none of them hears anything meanwhile is looked at
+ * once, at the end. */
+static int hold(Load *load, Session *sessions) {
+        char octet;
+        int r = 0;
+
+        while (r >= 0 && load->n_held < arg_sessions) {
+                while (r >= 0 && load->n_open < MIN_OF(arg_sessions, load->n_held + HOLD_AT_ONCE))
+                        r = session_connect(load, &sessions[load->n_open]);
+                if (r >= 0)
+                        r = serve(load, STALL_MSEC);
+        }
+        if (r < 0)
+                return r;
+        print_result(load);
+        (void) fflush(stdout);
+        while (read(STDIN_FILENO, &octet, 1) > 0)
+                ;
+        r = serve(load, 0);
+        return r == -ETIMEDOUT ? 0 : r;
 }
 
 static void help(void) {
@@ -355,11 +419,16 @@ static void help(void) {
                       "Hands messages to the SMTP server on 127.0.0.1 and prints what it took, as JSON.\n\n"
                       "  --port=N            the server's port\n"
                       "  --sessions=N        sessions side by side (default 10)\n"
-                      "  --seconds=TIME      for how long messages are begun (default 1, as 500ms)\n"
+                      "  --seconds=TIME      for how long messages are begun (default 1, as 500ms; 0: a session is\n"
+                      "                      no more than greeting, EHLO and QUIT)\n"
                       "  --messages=N        stop beginning messages after this many (default 0: no limit)\n"
                       "  --per-connection=N  messages of a connection (default 0: no limit)\n"
                       "  --size=OCTETS       of a message's content (default 4K)\n"
-                      "  --no-pipelining     wait for the reply to every command\n");
+                      "  --no-pipelining     wait for the reply to every command\n"
+                      "  --give-up=TIME      end after this long; sessions that still wait for the greeting then are\n"
+                      "                      counted (default: an error when nothing happens for 30 s)\n"
+                      "  --hold              open the sessions, print the result, and keep them open, silent,\n"
+                      "                      until standard input ends\n");
 }
 
 static int parse_arguments(int argc, char *argv[]) {
@@ -371,6 +440,8 @@ static int parse_arguments(int argc, char *argv[]) {
                         {"per-connection", required_argument, NULL, 'c'},
                         {"size", required_argument, NULL, 'z'},
                         {"no-pipelining", no_argument, NULL, 'n'},
+                        {"give-up", required_argument, NULL, 'g'},
+                        {"hold", no_argument, NULL, 'o'},
                         {"help", no_argument, NULL, 'h'},
                         {},
         };
@@ -384,9 +455,11 @@ static int parse_arguments(int argc, char *argv[]) {
                 }
                 if (c == 't')
                         r = parse_timespan(optarg, &arg_seconds);
+                else if (c == 'g')
+                        r = parse_timespan(optarg, &arg_give_up);
                 else if (c == 'z')
                         r = parse_octets(optarg, UINT32_MAX, &number);
-                else if (c != 'n' && c != '?')
+                else if (c != 'n' && c != 'o' && c != '?')
                         r = parse_number(optarg, strlen(optarg), SAMPLES_MAX, &number);
                 if (c == 'p')
                         arg_port = (unsigned) number;
@@ -400,6 +473,8 @@ static int parse_arguments(int argc, char *argv[]) {
                         arg_size = number;
                 else if (c == 'n')
                         arg_pipelining = false;
+                else if (c == 'o')
+                        arg_hold = true;
                 else if (c == '?')
                         r = -EINVAL;
         }
@@ -429,10 +504,10 @@ int main(int argc, char *argv[]) {
         if (r >= 0)
                 r = samples_init(&load.replies);
         if (r >= 0)
-                r = run(&load, sessions);
+                r = arg_hold ? hold(&load, sessions) : run(&load, sessions);
         if (r < 0)
                 (void) fprintf(stderr, "smtp-load: %s\n", strerror(-r));
-        else
+        else if (!arg_hold)
                 print_result(&load);
 
         buffer_done(&load.content);
