@@ -102,7 +102,8 @@ NetEndpoint *net_endpoint_free(NetEndpoint *endpoint);
 DEFINE_CLEANUP(NetEndpoint, net_endpoint_free)
 
 /* Opens a listening stream socket, non-blocking, close-on-exec, SO_REUSEADDR, IPV6_V6ONLY; a stale unix
- * socket is replaced, with the mode given. Backlog SOMAXCONN. 0 or negative errno. */
+ * socket is replaced, with the mode given. Its queue is as long as the
+ * sysctl net.core.somaxconn allows. 0 or negative errno. */
 int net_listen(const NetAddress *address, unsigned unix_mode, int *ret_fd);
 
 /* The host's own name: the canonical one of the host name in /etc/hosts, if it has a dot and is not a localhost; else the

@@ -81,7 +81,7 @@ int net_listen(const NetAddress *address, unsigned unix_mode, int *ret_fd) {
                 r = bind_inet(fd, address);
         if (r < 0)
                 return r;
-        if (listen(fd, SOMAXCONN) < 0)
+        if (listen(fd, INT_MAX) < 0) /* the system has a limit, which an administrator may raise */
                 return -errno;
 
         *ret_fd = take_fd(fd);

@@ -6,6 +6,9 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -278,6 +281,36 @@ Test(net_address, listen_wildcards_side_by_side) {
         cr_assert_eq(net_address_of_socket(ipv6, &address), 0);
         cr_assert_eq(net_address_from_ip("0.0.0.0", ntohs(address.ipv6.sin6_port), &other), 0);
         cr_expect_eq(net_listen(&other, 0, &ipv4), 0);
+}
+
+/* Where we may, with a limit of the system's that is not the one of the C library's headers. */
+static unsigned long raise_queue_limit(void) {
+        static const char path[] = "/proc/sys/net/core/somaxconn";
+        unsigned long limit = 0;
+        FILE *file;
+
+        if (unshare(CLONE_NEWNET) == 0 && (file = fopen(path, "we"))) {
+                (void) fputs("8192", file);
+                (void) fclose(file); /* then it stays as it is */
+        }
+        file = fopen(path, "re");
+        cr_assert_not_null(file);
+        cr_assert_eq(fscanf(file, "%lu", &limit), 1);
+        (void) fclose(file);
+        return limit;
+}
+
+Test(net_address, listen_queue) {
+        unsigned long limit = raise_queue_limit();
+        _cleanup_(closep) int fd = -1;
+        socklen_t size = sizeof(struct tcp_info);
+        struct tcp_info info;
+        NetAddress address;
+
+        cr_assert_eq(net_address_from_ip("127.0.0.1", 0, &address), 0);
+        cr_assert_eq(net_listen(&address, 0, &fd), 0);
+        cr_assert_eq(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+        cr_expect_eq(info.tcpi_sacked, limit, "%u", info.tcpi_sacked); /* of a listening socket */
 }
 
 Test(net_address, listen_unix) {
