@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "auth/sasl-client.h"
-#include "auth/sasl-scram.h"
+#include "auth/sasl-scram-client.h"
 #include "base/text.h"
 
 typedef struct ClientFamily ClientFamily;
@@ -38,7 +38,7 @@ struct SaslClient {
         const ClientFamily *family;
         AuthHash hash;
         const Secret *secret;
-        SaslScram *scram;
+        SaslScramClient *scram;
         bool has_initial, proved, cancelled, ended;
         unsigned n_challenges;
         Buffer response;
@@ -132,8 +132,7 @@ static int cram_answer(SaslClient *client, const char *challenge, size_t size) {
 
 /* ---- SCRAM ---- */
 
-/* Told to the library only when it is used, or when the server seems not to know of it: if it has offered it, somebody took it
- * out of the list. */
+/* Used, or mentioned when the server seems not to know of it: if it has offered it, somebody took it out of the list. */
 static const ChannelBinding *scram_binding(const SaslClient *client, bool plus) {
         MechanismSet wanted = mechanism_rules_apply(
                         &client->rules, client->encrypted, MECHANISMS_SCRAM_PLUS);
@@ -147,9 +146,9 @@ static int scram_begin(SaslClient *client) {
         bool plus = MECHANISM_BIT(client->mechanism) & MECHANISMS_SCRAM_PLUS;
         int r;
 
-        client->scram = sasl_scram_free(client->scram);
-        r = sasl_scram_new(SASL_SCRAM_CLIENT, client->hash, plus, scram_binding(client, plus),
-                        &client->scram);
+        client->scram = sasl_scram_client_free(client->scram);
+        r = sasl_scram_client_new(
+                        client->hash, plus, scram_binding(client, plus), NULL, &client->scram);
         if (r < 0)
                 return r;
         return sasl_scram_client_first(
@@ -168,9 +167,10 @@ static int scram_answer(SaslClient *client, const char *challenge, size_t size) 
                 return sasl_scram_client_final(client->scram, challenge, size, client->secret->text,
                                 client->secret->text_size, &client->response, &client->why);
         case 3:
-                client->why = "the server has refused the proof";
-                if (size >= 2 && memcmp(challenge, "e=", 2) == 0) /* server-error */
+                if (size >= 2 && memcmp(challenge, "e=", 2) == 0) { /* server-error */
+                        client->why = "the server has refused the proof";
                         return -EBADMSG;
+                }
                 r = sasl_scram_client_verify(client->scram, challenge, size, &client->why);
                 if (r == -EBADMSG)
                         client->ended = true; /* not the next mechanism, which may tell it the password */
@@ -249,13 +249,9 @@ static int bearer_begin(SaslClient *client) {
         if (!oauth_parts(client->secret, &user, &user_size, &token, &token_size))
                 return -EBADMSG; /* cannot be: it was chosen because there are */
         r = buffer_append_string(response, "n,a=");
-        for (size_t i = 0; i < user_size && r >= 0; i++)
-                if (user[i] == ',')
-                        r = buffer_append_string(response, "=2C");
-                else if (user[i] == '=')
-                        r = buffer_append_string(response, "=3D");
-                else
-                        r = buffer_append(response, &user[i], 1);
+        if (r < 0)
+                return r;
+        r = sasl_append_name(response, user, user_size);
         if (r < 0)
                 return r;
         r = buffer_append_string(response, ",\001auth=Bearer ");
@@ -395,7 +391,7 @@ SaslClient *sasl_client_free(SaslClient *client) {
         if (!client)
                 return NULL;
 
-        sasl_scram_free(client->scram);
+        sasl_scram_client_free(client->scram);
         sasl_buffer_wipe(&client->response);
         secrets_unref(client->secrets);
         free(client->selector);
@@ -407,7 +403,7 @@ SaslClient *sasl_client_free(SaslClient *client) {
 /* ---- verbs ---- */
 
 static void forget_exchange(SaslClient *client) {
-        client->scram = sasl_scram_free(client->scram);
+        client->scram = sasl_scram_client_free(client->scram);
         sasl_buffer_wipe(&client->response);
         client->has_initial = client->proved = client->cancelled = false;
         client->n_challenges = 0;
@@ -433,6 +429,7 @@ static int begin(SaslClient *client, Mechanism mechanism) {
                 return 0;
         if (r < 0)
                 return r;
+        client->why = NULL;
         client->has_initial = buffer_size(&client->response) <= SASL_CLIENT_INITIAL_MAX;
         if (!client->has_initial)
                 sasl_buffer_wipe(&client->response);
@@ -466,11 +463,9 @@ int sasl_client_challenge(
 
         assert(client->family);
         sasl_buffer_wipe(&client->response);
-        if (client->cancelled || client->n_challenges > _MECHANISM_MAX)
-                client->why = client->why ? client->why : unexpected;
-        else if (size > SASL_MESSAGE_MAX)
+        if (!client->cancelled && size > SASL_MESSAGE_MAX)
                 client->why = "the challenge is too long";
-        else {
+        else if (!client->cancelled) {
                 client->n_challenges++;
                 r = client->family->answer(client, challenge, size);
         }
@@ -482,6 +477,7 @@ int sasl_client_challenge(
         }
         if (r < 0)
                 return r;
+        client->why = NULL;
         *ret = SASL_CLIENT_RESPONSE;
         return 0;
 }

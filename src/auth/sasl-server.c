@@ -2,7 +2,7 @@
 
 /* The server's exchange: a family of mechanisms is a row of functions, what one of them decides is an event. PLAIN:
  * RFC 4616; LOGIN: never standardised, a user name and a password on request; CRAM: RFC 2195, with other hashes too;
- * SCRAM: sasl-scram.h. The comparing is done in secrets.c, in constant time. */
+ * SCRAM: sasl-scram-server.h. The comparing is done in secrets.c, in constant time. */
 
 #include <assert.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "auth/password.h"
-#include "auth/sasl-scram.h"
+#include "auth/sasl-scram-server.h"
 #include "auth/sasl-server.h"
 #include "auth/scram.h"
 #include "base/text.h"
@@ -34,7 +34,7 @@ struct SaslServer {
         AuthHash hash;
         char *domain;
         uint64_t seconds;
-        SaslScram *scram;
+        SaslScramServer *scram;
 
         Phase phase;
         SaslServerEvent event;
@@ -225,7 +225,7 @@ static int scram_first(SaslServer *server, const char *response, size_t size) {
         ScramParameters parameters;
         int r;
 
-        r = sasl_scram_read_user(server->scram, response, size, &user, &server->why);
+        r = sasl_scram_server_read_user(server->scram, response, size, &user, &server->why);
         if (r < 0)
                 return r;
         server->why = "invalid user name";
@@ -300,7 +300,7 @@ static const struct {
 static int new_scram(SaslServer *server, const SaslServerConfig *config) {
         bool offered = config->offered & MECHANISMS_SCRAM_PLUS;
 
-        return sasl_scram_new(SASL_SCRAM_SERVER, server->hash,
+        return sasl_scram_server_new(server->hash,
                         MECHANISM_BIT(server->mechanism) & MECHANISMS_SCRAM_PLUS,
                         offered ? config->binding : NULL, &server->scram);
 }
@@ -354,7 +354,7 @@ SaslServer *sasl_server_free(SaslServer *server) {
                 return NULL;
 
         drop_password(server);
-        sasl_scram_free(server->scram);
+        sasl_scram_server_free(server->scram);
         secrets_unref(server->secrets);
         buffer_done(&server->challenge);
         free(server->domain);

@@ -71,6 +71,19 @@ bool sasl_hex_decode(const char *text, size_t text_size, uint8_t *ret, size_t si
         return true;
 }
 
+int sasl_append_name(Buffer *buffer, const char *name, size_t size) {
+        int r = 0;
+
+        for (size_t i = 0; i < size && r >= 0; i++)
+                if (name[i] == ',')
+                        r = buffer_append_string(buffer, "=2C");
+                else if (name[i] == '=')
+                        r = buffer_append_string(buffer, "=3D");
+                else
+                        r = buffer_append(buffer, &name[i], 1);
+        return r;
+}
+
 void sasl_buffer_wipe(Buffer *buffer) {
         if (buffer->memory)
                 explicit_bzero(buffer->memory, buffer->allocated);

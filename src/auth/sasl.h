@@ -37,5 +37,9 @@ int sasl_hex_encode(Buffer *buffer, const uint8_t *data, size_t size);
 /* Decodes just `size` octets; false when the text is not just so many lower-case hexadecimal digits. */
 bool sasl_hex_decode(const char *text, size_t text_size, uint8_t *ret, size_t size);
 
+/* Appends a user name as SCRAM and OAUTHBEARER write it (saslname, RFC 5801, section 4): `,` is =2C, `=` is =3D. 0 or
+ * -ENOMEM. */
+int sasl_append_name(Buffer *buffer, const char *name, size_t size);
+
 /* Wipes what is in a buffer, and frees it. */
 void sasl_buffer_wipe(Buffer *buffer);
