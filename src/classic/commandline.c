@@ -327,21 +327,58 @@ static int read_file(Parser *parser) {
         return config_read_fd(parser->config, fd, path);
 }
 
-/* Relative paths are relative to where we are now, and the programs run elsewhere. */
-static int settle_path(Config *config, OptionId option) {
-        const char *path = config_string(config, option);
-        _cleanup_(freep) char *directory = NULL, *absolute = NULL;
+static int make_absolute(const char *path, char **ret) {
+        _cleanup_(freep) char *directory = NULL;
 
-        if (!path || path[0] == '/')
-                return 0;
+        if (path[0] == '/' || !option_value_is_path(path)) {
+                *ret = strdup(path);
+                return *ret ? 0 : -ENOMEM;
+        }
         directory = getcwd(NULL, 0);
         if (!directory)
                 return -errno;
-        if (asprintf(&absolute, "%s/%s", directory, path) < 0) {
-                absolute = NULL;
+        if (asprintf(ret, "%s/%s", directory, path) < 0) {
+                *ret = NULL;
                 return -ENOMEM;
         }
+        return 0;
+}
+
+/* Relative paths are relative to where we are now, and the programs run elsewhere. */
+static int settle_path(Config *config, OptionId option) {
+        const char *path = config_string(config, option);
+        _cleanup_(freep) char *absolute = NULL;
+        int r;
+
+        if (!path)
+                return 0;
+        r = make_absolute(path, &absolute);
+        if (r < 0 || strcmp(path, absolute) == 0)
+                return r;
         return config_set(config, option, absolute, COMMAND_LINE);
+}
+
+static int settle_paths(Config *config, OptionId option) {
+        const char *const *items;
+        size_t n = config_list(config, option, &items);
+        Buffer list = {};
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < n; i++) {
+                _cleanup_(freep) char *absolute = NULL;
+
+                r = make_absolute(items[i], &absolute);
+                if (r >= 0)
+                        r = buffer_printf(&list, "%s%s", i > 0 ? "," : "", absolute);
+        }
+        if (r >= 0 && n > 0)
+                r = buffer_append(&list, "", 1);
+        if (r >= 0 && n > 0)
+                r = config_set(config, option, "", COMMAND_LINE);
+        if (r >= 0 && n > 0)
+                r = config_set(config, option, buffer_data(&list), COMMAND_LINE);
+        buffer_done(&list);
+        return r;
 }
 
 static int apply(Parser *parser) {
@@ -365,9 +402,11 @@ static int apply(Parser *parser) {
                         return r;
         }
         for (OptionId option = 0; option < _OPTION_MAX; option++) {
-                if (option_table[option].type != OPTION_TYPE_PATH)
-                        continue;
-                r = settle_path(parser->config, option);
+                r = 0;
+                if (option_table[option].type == OPTION_TYPE_PATH)
+                        r = settle_path(parser->config, option);
+                else if (option_table[option].paths)
+                        r = settle_paths(parser->config, option);
                 if (r < 0)
                         return r;
         }

@@ -66,6 +66,80 @@ static bool port_without_smtp(const Case *c) {
         return given(c, OPTION_PORT) && flag(c, OPTION_NO_SMTP);
 }
 
+static bool auth_without_server(const Case *c) {
+        return given(c, OPTION_SERVER_AUTH) &&
+               (flag(c, OPTION_DONT_SERVE) || given(c, OPTION_AS_CLIENT));
+}
+
+static bool auth_without_smtp(const Case *c) {
+        return given(c, OPTION_SERVER_AUTH) && flag(c, OPTION_NO_SMTP);
+}
+
+static bool server_auth_config_alone(const Case *c) {
+        return given(c, OPTION_SERVER_AUTH_CONFIG) && !given(c, OPTION_SERVER_AUTH);
+}
+
+static bool client_auth_config_alone(const Case *c) {
+        return given(c, OPTION_CLIENT_AUTH_CONFIG) && !given(c, OPTION_CLIENT_AUTH);
+}
+
+static bool both_client_tls(const Case *c) {
+        return flag(c, OPTION_CLIENT_TLS) && flag(c, OPTION_CLIENT_TLS_CONNECTION);
+}
+
+static bool both_server_tls(const Case *c) {
+        return flag(c, OPTION_SERVER_TLS) && flag(c, OPTION_SERVER_TLS_CONNECTION);
+}
+
+static bool server_tls_without_certificate(const Case *c) {
+        return flag(c, OPTION_SERVER_TLS) && !given(c, OPTION_SERVER_TLS_CERTIFICATE);
+}
+
+static bool server_tls_connection_without_certificate(const Case *c) {
+        return flag(c, OPTION_SERVER_TLS_CONNECTION) && !given(c, OPTION_SERVER_TLS_CERTIFICATE);
+}
+
+static bool has_server_tls(const Case *c) {
+        return flag(c, OPTION_SERVER_TLS) || flag(c, OPTION_SERVER_TLS_CONNECTION);
+}
+
+static bool has_client_tls(const Case *c) {
+        return flag(c, OPTION_CLIENT_TLS) || flag(c, OPTION_CLIENT_TLS_CONNECTION);
+}
+
+static bool certificate_without_server_tls(const Case *c) {
+        return (given(c, OPTION_SERVER_TLS_CERTIFICATE) || given(c, OPTION_SERVER_TLS_VERIFY)) &&
+               !has_server_tls(c);
+}
+
+static bool certificate_without_client_tls(const Case *c) {
+        return (given(c, OPTION_CLIENT_TLS_CERTIFICATE) || given(c, OPTION_CLIENT_TLS_VERIFY) ||
+                               flag(c, OPTION_CLIENT_TLS_REQUIRED)) &&
+               !has_client_tls(c);
+}
+
+static bool three_files(const Case *c, OptionId option) {
+        const char *const *items;
+
+        return config_list(c->config, option, &items) > 2;
+}
+
+static bool three_server_certificates(const Case *c) {
+        return three_files(c, OPTION_SERVER_TLS_CERTIFICATE);
+}
+
+static bool three_client_certificates(const Case *c) {
+        return three_files(c, OPTION_CLIENT_TLS_CERTIFICATE);
+}
+
+static bool verify_name_alone(const Case *c) {
+        return given(c, OPTION_CLIENT_TLS_VERIFY_NAME) && !given(c, OPTION_CLIENT_TLS_VERIFY);
+}
+
+static bool required_without_server_tls(const Case *c) {
+        return flag(c, OPTION_SERVER_TLS_REQUIRED) && !has_server_tls(c);
+}
+
 static bool verbose_without_log(const Case *c) {
         return flag(c, OPTION_VERBOSE) && !flag(c, OPTION_LOG) && !flag(c, OPTION_AS_SERVER) &&
                !given(c, OPTION_AS_CLIENT) && !given(c, OPTION_AS_PROXY);
@@ -115,10 +189,38 @@ static const struct {
                 {forward_on_disconnect_to_nowhere, "--forward-on-disconnect requires --forward-to"},
                 {port_without_server,
                                 "the --port option cannot be used with --as-client or --dont-serve"},
+                {auth_without_server, "the --server-auth option cannot be used with --as-client or "
+                                      "--dont-serve"},
                 {port_without_smtp, "the --port option cannot be used with --no-smtp"},
+                {auth_without_smtp, "the --server-auth option cannot be used with --no-smtp"},
+                {server_auth_config_alone,
+                                "the --server-auth-config option requires --server-auth"},
+                {client_auth_config_alone,
+                                "the --client-auth-config option requires --client-auth"},
                 {verbose_without_log,
                                 "the --verbose option must be used with --log, --help, --as-client, "
                                 "--as-server or --as-proxy"},
+                {both_client_tls,
+                                "the --client-tls and --client-tls-connection options cannot be used together"},
+                {both_server_tls,
+                                "the --server-tls and --server-tls-connection options cannot be used together"},
+                {server_tls_without_certificate,
+                                "the --server-tls option requires --server-tls-certificate"},
+                {server_tls_connection_without_certificate,
+                                "the --server-tls-connection option requires --server-tls-certificate"},
+                {certificate_without_server_tls, "the --server-tls options require either "
+                                                 "--server-tls or --server-tls-connection"},
+                {certificate_without_client_tls,
+                                "the --client-tls- options require --client-tls or "
+                                "--client-tls-connection"},
+                {three_server_certificates,
+                                "the --server-tls-certificate option cannot be used more than twice"},
+                {three_client_certificates,
+                                "the --client-tls-certificate option cannot be used more than twice"},
+                {verify_name_alone,
+                                "the --client-tls-verify-name options requires --client-tls-verify"},
+                {required_without_server_tls, "--server-tls-required requires --server-tls or "
+                                              "--server-tls-connection"},
                 {client_interface_in_list, "using --interface with client= is no longer supported: "
                                            "use --client-interface instead"},
                 {client_interface_of_unix_socket,

@@ -248,6 +248,8 @@ static int append_item(ConfigValue *value, char *item) {
         return 0;
 }
 
+static int expand_path(const Setting *setting, const char *text, char **ret);
+
 /* Checks all items before the first is appended: a value counts as a whole or not at all. */
 static int set_list(const Setting *setting, ConfigValue *value) {
         const char *p = setting->text;
@@ -278,6 +280,15 @@ static int set_list(const Setting *setting, ConfigValue *value) {
                 r = next_item(&p, &item);
                 if (r < 0)
                         return r;
+                if (setting->row->paths) {
+                        char *path;
+
+                        r = expand_path(setting, item, &path);
+                        if (r < 0)
+                                return r;
+                        free(item);
+                        item = path;
+                }
                 r = append_item(value, item);
                 if (r < 0)
                         return r;
@@ -324,8 +335,8 @@ static int too_long(const Setting *setting) {
 }
 
 /* "@app" at the front of a path is the directory of the program. */
-static int expand_path(const Setting *setting, char **ret) {
-        const char *text = setting->text, *rest = text + strlen("@app");
+static int expand_path(const Setting *setting, const char *text, char **ret) {
+        const char *rest = text + strlen("@app");
         _cleanup_(freep) char *path = NULL;
         char program[CONFIG_APP_PATH_MAX], *slash;
         ssize_t n;
@@ -373,7 +384,7 @@ static int set_text(const Setting *setting, ConfigValue *value) {
         int r = 0;
 
         if (row->type == OPTION_TYPE_PATH)
-                return expand_path(setting, &value->text);
+                return expand_path(setting, setting->text, &value->text);
 
         if (row->type == OPTION_TYPE_RETRY)
                 r = check_retry(setting);
@@ -423,6 +434,11 @@ int config_set(Config *config, OptionId option, const char *value, const char *o
         if (value && *value == '\0') {
                 config_clear(config, option);
                 return 0;
+        }
+        if (option == OPTION_SERVER_TLS && value && strpbrk(value, "/@.")) {
+                /* up to 1.9 this was the certificate's file */
+                r = config_set(config, OPTION_SERVER_TLS_CERTIFICATE, value, origin);
+                return r < 0 ? r : config_set(config, option, "yes", origin);
         }
         if (!value && row->type != OPTION_TYPE_FLAG && row->type != OPTION_TYPE_OPTIONAL)
                 return config_complain_at(config, origin,

@@ -36,7 +36,8 @@ static const char *const newline_words[] = { "normalise", "refuse", NULL };
 static const char *const log_format_words[] = { "time", "address", "msgid", NULL };
 
 static const char MODES[] = "Modes", PLACES[] = "Files and directories", SERVER[] = "SMTP server",
-                  LIMITS[] = "Limits", FORWARDING[] = "Forwarding", PROCESS[] = "Process",
+                  LIMITS[] = "Limits", TLS[] = "TLS and authentication",
+                  FORWARDING[] = "Forwarding", PROCESS[] = "Process",
                   LOGGING[] = "Logging";
 
 #define FLAG(name, letter, users, section, help)                                                   \
@@ -55,6 +56,8 @@ static const char MODES[] = "Modes", PLACES[] = "Files and directories", SERVER[
         { name, letter, OPTION_TYPE_PATH, users, section, value, 0, 0, NULL, metavar, help, false }
 #define LIST(name, letter, users, section, words, metavar, help)                                   \
         { name, letter, OPTION_TYPE_LIST, users, section, NULL, 0, 0, words, metavar, help, false }
+#define PATHS(name, letter, users, section, metavar, help)                                         \
+        { name, letter, OPTION_TYPE_LIST, users, section, NULL, 0, 0, NULL, metavar, help, false, true }
 #define CLI(name, letter, type, users, section, metavar, help)                                     \
         { name, letter, type, users, section, NULL, 0, 0, NULL, metavar, help, true }
 
@@ -139,6 +142,43 @@ const OptionRow option_table[_OPTION_MAX] = {
         [OPTION_STOP_TIMEOUT] = TIME("stop-timeout", 0, C | S | F, PROCESS, "20", 0, SECONDS(3600),
                         "time that messages in transfer get to finish when a program is stopped"),
 
+        [OPTION_SERVER_TLS] = FLAG("server-tls", 'K', C | S, TLS, "offer STARTTLS to clients"),
+        [OPTION_SERVER_TLS_CONNECTION] = FLAG("server-tls-connection", 0, C | S, TLS,
+                        "clients begin with TLS on every SMTP port (under systemd the port 465 socket does without this)"),
+        [OPTION_SERVER_TLS_REQUIRED] = FLAG("server-tls-required", 0, C | S, TLS,
+                        "take no mail, and offer no AUTH, before TLS"),
+        [OPTION_SERVER_TLS_CERTIFICATE] = PATHS("server-tls-certificate", 0, C | S, TLS, "files",
+                        "our certificate and its key in PEM: one file with both, or two"),
+        [OPTION_SERVER_TLS_VERIFY] = FILE_PATH("server-tls-verify", 0, C | S, TLS, NULL, "authorities",
+                        "clients must show a certificate of one of these: a PEM file, a directory, <default> or <none>"),
+        [OPTION_SERVER_AUTH] = FILE_PATH("server-auth", 'S', C | S, TLS, NULL, "file",
+                        "clients must authenticate, with the secrets in this file or, with pam:, with those of the system"),
+        [OPTION_SERVER_AUTH_CONFIG] = TEXT("server-auth-config", 0, C | S, TLS, NULL, NULL, "lists",
+                        "authentication mechanisms for clients: m:LIST or x:LIST, within TLS a:LIST or d:LIST"),
+        [OPTION_CLIENT_TLS] = FLAG("client-tls", 'j', C | F, TLS, "use STARTTLS when the next hop offers it"),
+        [OPTION_CLIENT_TLS_REQUIRED] = FLAG("client-tls-required", 0, C | F, TLS,
+                        "send nothing to a next hop without TLS"),
+        [OPTION_CLIENT_TLS_CONNECTION] = FLAG("client-tls-connection", 'b', C | F, TLS,
+                        "begin connections to the next hop with TLS, as on port 465"),
+        [OPTION_CLIENT_TLS_CERTIFICATE] = PATHS("client-tls-certificate", 0, C | F, TLS, "files",
+                        "certificate and key to show to a next hop that asks for one"),
+        [OPTION_CLIENT_TLS_VERIFY] = FILE_PATH("client-tls-verify", 0, C | F, TLS, NULL, "authorities",
+                        "the next hop's certificate must be of one of these: a PEM file, a directory, <default> (the system's) or <none>"),
+        [OPTION_CLIENT_TLS_VERIFY_HOST] = FLAG("client-tls-verify-host", 0, C | F, TLS,
+                        "a certificate that is verified must be for the host that was connected to"),
+        [OPTION_CLIENT_TLS_VERIFY_NAME] = TEXT("client-tls-verify-name", 0, C | F, TLS, NULL, NULL, "name",
+                        "the name that a certificate that is verified must be for, in place of the host's"),
+        [OPTION_CLIENT_TLS_SERVER_NAME] = TEXT("client-tls-server-name", 0, C | F, TLS, NULL, NULL, "name",
+                        "the server name to ask the next hop for (SNI)"),
+        [OPTION_CLIENT_AUTH] = FILE_PATH("client-auth", 'C', C | F, TLS, NULL, "file",
+                        "authenticate with the next hop, with the secrets in this file, or plain:ID:PASSWORD in base64"),
+        [OPTION_CLIENT_AUTH_CONFIG] = TEXT("client-auth-config", 0, C | F, TLS, NULL, NULL, "lists",
+                        "authentication mechanisms with the next hop: m:LIST or x:LIST, within TLS a:LIST or d:LIST"),
+        [OPTION_CLIENT_AUTH_SECURE] = FLAG("client-auth-secure", 0, C | F, TLS,
+                        "never authenticate but within TLS to a next hop whose certificate was verified"),
+        [OPTION_TLS_CONFIG] = LIST("tls-config", '9', C | S | F, TLS, NULL, "words",
+                        "TLS versions: tlsv1.2 or tlsv1.3 is the lowest, -tlsv1.2 the highest; priority=STRING is GnuTLS's own"),
+
         [OPTION_FORWARD_TO] = TEXT("forward-to", 'o', C | F, FORWARDING, NULL, NULL, "host:port",
                         "the next hop: host:port, [IPv6]:port, a unix path, mx:domain, srv:domain, or far:port@proxy:port through a SOCKS proxy; after a comma others that stand in for it"),
         [OPTION_FORWARD] = FLAG("forward", 'f', C, FORWARDING, "forward what is spooled once at start"),
@@ -197,6 +237,11 @@ int option_find(const char *name, size_t size) {
                                 memcmp(option_table[i].name, name, size) == 0)
                         return i;
         return -1;
+}
+
+bool option_value_is_path(const char *value) {
+        return *value != '<' && strcmp(value, "pam:") != 0 && strcmp(value, "/pam") != 0 &&
+               strncmp(value, "plain:", strlen("plain:")) != 0;
 }
 
 int option_find_letter(char letter) {

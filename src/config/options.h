@@ -54,6 +54,26 @@ typedef enum OptionId {
         OPTION_COMMIT_THREADS,
         OPTION_IDLE_EXIT,
         OPTION_STOP_TIMEOUT,
+        /* TLS and authentication */
+        OPTION_SERVER_TLS,
+        OPTION_SERVER_TLS_CONNECTION,
+        OPTION_SERVER_TLS_REQUIRED,
+        OPTION_SERVER_TLS_CERTIFICATE,
+        OPTION_SERVER_TLS_VERIFY,
+        OPTION_SERVER_AUTH,
+        OPTION_SERVER_AUTH_CONFIG,
+        OPTION_CLIENT_TLS,
+        OPTION_CLIENT_TLS_REQUIRED,
+        OPTION_CLIENT_TLS_CONNECTION,
+        OPTION_CLIENT_TLS_CERTIFICATE,
+        OPTION_CLIENT_TLS_VERIFY,
+        OPTION_CLIENT_TLS_VERIFY_HOST,
+        OPTION_CLIENT_TLS_VERIFY_NAME,
+        OPTION_CLIENT_TLS_SERVER_NAME,
+        OPTION_CLIENT_AUTH,
+        OPTION_CLIENT_AUTH_CONFIG,
+        OPTION_CLIENT_AUTH_SECURE,
+        OPTION_TLS_CONFIG,
         /* forwarding */
         OPTION_FORWARD_TO,
         OPTION_FORWARD,
@@ -93,7 +113,7 @@ typedef enum OptionType {
         OPTION_TYPE_OCTETS,   /* number with K M G, within minimum..maximum */
         OPTION_TYPE_TIME,     /* parse_timespan(); kept, and limited, in microseconds; 0 = none */
         OPTION_TYPE_STRING,
-        OPTION_TYPE_PATH,  /* a string; not empty */
+        OPTION_TYPE_PATH,  /* a string; not empty. See option_value_is_path() */
         OPTION_TYPE_LIST,  /* comma list, repeated occurrences append, empty clears */
         OPTION_TYPE_RETRY, /* "no", or FIRST[,LONGEST[,GIVE-UP]] time spans: kept as a string */
         _OPTION_TYPE_MAX,
@@ -122,12 +142,17 @@ typedef struct OptionRow {
         const char *metavar; /* "host:port"; NULL for flags */
         const char *help;    /* one sentence, no full stop */
         bool cli_only; /* refused in option files: config, instance, help, version, json, all, once */
+        bool paths; /* LIST: of paths */
 } OptionRow;
 
 extern const OptionRow option_table[_OPTION_MAX];
 
 /* Finds an option by its long name (size octets), or -1. */
 int option_find(const char *name, size_t size);
+
+/* True when this value of a PATH option, or item of a list of paths, is a path: not <default> or <none>, pam: (or /pam) or
+ * plain:ID:PASSWORD, which some of them take in its place. */
+bool option_value_is_path(const char *value);
 
 /* Finds an option by its classic letter, or -1. */
 int option_find_letter(char letter);
