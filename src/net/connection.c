@@ -279,12 +279,31 @@ static void on_sent(Connection *connection) {
         }
 }
 
+/* Who cannot send any more may have been told why: the peer's alert is still to be read then. Returns the error to pass on. */
+static int find_reason(Connection *connection, int error) {
+        _cleanup_(buffer_done) Buffer unwanted = {};
+        Security *security = connection->security;
+        int r;
+
+        if (!security || security->ended)
+                return error;
+        if (receive_octets(connection, tls_incoming(security->tls)) <= 0)
+                return error;
+        if (security->secured)
+                r = (int) tls_decrypt(security->tls, &unwanted, CONNECTION_READ_SIZE);
+        else
+                r = tls_handshake(security->tls);
+        while (r > 0 && security->secured) /* what it has said before */
+                r = (int) tls_decrypt(security->tls, &unwanted, CONNECTION_READ_SIZE);
+        return r < 0 && r != -EAGAIN ? r : error;
+}
+
 static void do_write(Connection *connection) {
         int r;
 
         r = send_output(connection);
         if (r < 0) {
-                emit_error(connection, r);
+                emit_error(connection, find_reason(connection, r));
                 return;
         }
         connection->blocked = r == 0;
@@ -311,7 +330,7 @@ static bool send_own(Connection *connection) {
                 return true;
         r = send_output(connection);
         if (r < 0) {
-                emit_error(connection, r);
+                emit_error(connection, find_reason(connection, r));
                 return false;
         }
         connection->blocked = r == 0;
@@ -582,7 +601,7 @@ int connection_flush(Connection *connection) {
 
         r = send_output(connection);
         if (r < 0)
-                return fail(connection, r);
+                return fail(connection, find_reason(connection, r));
         if (r > 0)
                 return 1;
 

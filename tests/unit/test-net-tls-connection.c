@@ -544,6 +544,29 @@ Test(net_tls_connection, damaged_record) {
         }
 }
 
+/* With TLS 1.3 a client may have gone on before it is refused. What it learns is why, not only that it cannot write. */
+Test(net_tls_connection, reason_of_a_broken_pipe) {
+        Pair pair;
+
+        pair_init(&pair, 0);
+        pair_start(&pair, server_credentials("good.both", "ca.pem", NULL),
+                        client_credentials(NULL, NULL, NULL, "tlsv1.3"), "a.test");
+        pair.server.free_at = CONNECTION_ERROR;
+        connection_read(pair.client.connection, false, SIZE_MAX);
+        cr_assert(wait_until(&pair, !pair.server.connection));
+        (void) settle(&pair);
+        cr_assert_eq(pair.client.n_events[CONNECTION_SECURED], 1);
+        cr_assert_eq(pair.client.n_events[CONNECTION_ERROR], 0);
+
+        cr_assert_eq(buffer_append_string(connection_output(pair.client.connection), "EHLO x\r\n"),
+                        0);
+        cr_expect_eq(connection_flush(pair.client.connection), -EPROTO);
+        cr_assert_not_null(connection_tls_error(pair.client.connection));
+        cr_expect_str_eq(connection_tls_error(pair.client.connection),
+                        "the server wants to see a certificate of ours: Certificate is required");
+        pair_done(&pair);
+}
+
 Test(net_tls_connection, freed_in_handler) {
         static const ConnectionEvent events[] = {
                         CONNECTION_SECURED, CONNECTION_INPUT, CONNECTION_EOF, CONNECTION_DRAINED};
