@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* What the server's answer to EHLO offers, and the limits that it announces: RFC 5321 section 4.1.1.1, RFC 1870,
- * RFC 9422. Names are whole words in any letter case. What makes no sense in it announces nothing. */
+ * RFC 4954, RFC 9422. Names are whole words in any letter case. What makes no sense in it announces nothing. */
 
 #include <string.h>
 #include <strings.h>
@@ -74,8 +74,23 @@ static void keyword_limits(SmtpClientKeywords *keywords, const char *text, size_
                 take_limit(keywords, word.text, word.size);
 }
 
+/* "AUTH" *( SP sasl-mech ), on one line or on several. */
+static int keyword_auth(SmtpClient *client, const char *text, size_t size) {
+        int r = 0;
+
+        client->keywords.auth = true;
+        for (Word word; r >= 0 && (word = next_word(&text, &size)).size > 0;) {
+                if (buffer_size(&client->mechanisms) > 0)
+                        r = buffer_append(&client->mechanisms, " ", 1);
+                if (r >= 0)
+                        r = buffer_append(&client->mechanisms, word.text, word.size);
+        }
+        return r;
+}
+
 /* ehlo-line = ehlo-keyword *( SP ehlo-param ) */
-static void take_keyword(SmtpClientKeywords *keywords, const char *line, size_t size) {
+static int take_keyword(SmtpClient *client, const char *line, size_t size) {
+        SmtpClientKeywords *keywords = &client->keywords;
         const struct {
                 const char *word;
                 bool *flag;
@@ -85,6 +100,7 @@ static void take_keyword(SmtpClientKeywords *keywords, const char *line, size_t 
                         {"CHUNKING", &keywords->chunking},
                         {"PIPELINING", &keywords->pipelining},
                         {"SMTPUTF8", &keywords->smtputf8},
+                        {"STARTTLS", &keywords->starttls},
         };
         const char *blank = memchr(line, ' ', size);
         size_t n = blank ? (size_t) (blank - line) : size;
@@ -96,23 +112,31 @@ static void take_keyword(SmtpClientKeywords *keywords, const char *line, size_t 
                 keyword_size(keywords, line + n, size - n);
         else if (text_equal_nocase(line, n, "LIMITS"))
                 keyword_limits(keywords, line + n, size - n);
+        else if (text_equal_nocase(line, n, "AUTH"))
+                return keyword_auth(client, line + n, size - n);
+        else if (n > 5 && text_equal_nocase(line, 5, "AUTH=")) /* as it was before RFC 2554 */
+                return keyword_auth(client, line + 5, size - 5);
+        return 0;
 }
 
-void smtp_client_take_keywords(SmtpClient *client) {
+int smtp_client_take_keywords(SmtpClient *client) {
         const char *text = buffer_data(&client->reply.text), *end;
         size_t size = buffer_size(&client->reply.text);
+        int r = 0;
 
         client->keywords = (SmtpClientKeywords){};
+        buffer_consume(&client->mechanisms, buffer_size(&client->mechanisms));
 
         /* the first line is the server's name, each other line a keyword */
-        while ((end = memchr(text, '\n', size))) {
+        while (r >= 0 && (end = memchr(text, '\n', size))) {
                 const char *next;
 
                 size -= (size_t) (end - text) + 1;
                 text = end + 1;
                 next = memchr(text, '\n', size);
-                take_keyword(&client->keywords, text, next ? (size_t) (next - text) : size);
+                r = take_keyword(client, text, next ? (size_t) (next - text) : size);
         }
+        return r < 0 || !client->keywords.auth ? r : buffer_append(&client->mechanisms, "", 1);
 }
 
 /* ── limits ───────────────────────────────────────────────────────────────────────────────── */

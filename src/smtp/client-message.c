@@ -4,7 +4,7 @@
  * BDAT, and what each reply means for each recipient. Reading replies is client.c's. A message is
  * done only when every reply to its commands has come, and no transaction is left open: what failed
  * between MAIL and the final reply is undone by RSET. RFC 5321 sections 3.3 and 4.1.1; RFC 1870,
- * 2920, 3030, 6152, 6531. */
+ * 2920, 3030, 4954 (AUTH=), 6152, 6531. */
 
 #include <assert.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "smtp/client-private.h"
 
 void smtp_client_forget(SmtpClient *client) {
@@ -129,15 +130,37 @@ static const char *body_parameter(const SmtpClient *client) {
         return client->keywords.eightbitmime ? smtp_body_name(body) : NULL;
 }
 
-static int command_mail(SmtpClient *client) {
-        const char *body = body_parameter(client);
-        char size[sizeof(" SIZE=") + 20] = "";
+/* The value of AUTH= (RFC 4954, section 5), NULL for none. What is not xtext says nothing of anybody. */
+static int auth_parameter(const SmtpClient *client, const char **ret) {
+        const char *auth = client->authenticated ? client->message.auth : NULL;
+        _cleanup_(freep) char *decoded = NULL;
+        int r;
 
+        if (auth) {
+                r = xtext_decode(auth, strlen(auth), &decoded);
+                if (r == -ENOMEM)
+                        return r;
+                if (r < 0 || !*auth)
+                        auth = "<>";
+        }
+        *ret = auth;
+        return 0;
+}
+
+static int command_mail(SmtpClient *client) {
+        const char *body = body_parameter(client), *auth;
+        char size[sizeof(" SIZE=") + 20] = "";
+        int r;
+
+        r = auth_parameter(client, &auth);
+        if (r < 0)
+                return r;
         if (client->keywords.size)
                 (void) snprintf(size, sizeof(size), " SIZE=%" PRIu64, client->message.size);
 
-        return smtp_client_command(client, SMTP_CLIENT_COMMAND_MAIL, "MAIL FROM:<%s>%s%s%s%s",
+        return smtp_client_command(client, SMTP_CLIENT_COMMAND_MAIL, "MAIL FROM:<%s>%s%s%s%s%s%s",
                         client->message.from, size, body ? " BODY=" : "", body ? body : "",
+                        auth ? " AUTH=" : "", auth ? auth : "",
                         client->message.utf8 && client->keywords.smtputf8 ? " SMTPUTF8" : "");
 }
 

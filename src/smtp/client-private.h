@@ -2,8 +2,8 @@
 #pragma once
 
 /* What the files of the client engine share: client.c has the session (greeting, EHLO, reading
- * and counting replies, failing), client-keywords.c what EHLO's answer offers, client-message.c one message (MAIL to
- * the final reply). */
+ * and counting replies, failing), client-keywords.c what EHLO's answer offers, client-auth.c STARTTLS and AUTH,
+ * client-message.c one message (MAIL to the final reply). */
 
 #include <stdarg.h>
 
@@ -15,6 +15,9 @@ enum {
         SMTP_CLIENT_TEXT_MAX = 1000,        /* octets kept of a reply's text */
         SMTP_CLIENT_OUTPUT_LOW = 32 * 1024, /* with more than this unsent no content is asked for */
         SMTP_CLIENT_CHUNKS_MAX = 4,         /* BDATs without an answer, if the server pipelines */
+        SMTP_CLIENT_CHALLENGES_MAX = 10,    /* of one AUTH: no mechanism needs as many */
+        SMTP_CLIENT_MECHANISM_MAX = 20, /* letters of a mechanism's name: RFC 4422, section 3.1 */
+        SMTP_CLIENT_AUTH_WORDS_MAX = SMTP_CLIENT_MECHANISM_MAX + sizeof("AUTH  "),
 };
 
 /* Everything that is answered by one reply. */
@@ -22,6 +25,8 @@ typedef enum SmtpClientCommand {
         SMTP_CLIENT_COMMAND_CONNECT, /* answered by the greeting */
         SMTP_CLIENT_COMMAND_EHLO,
         SMTP_CLIENT_COMMAND_HELO,
+        SMTP_CLIENT_COMMAND_STARTTLS,
+        SMTP_CLIENT_COMMAND_AUTH, /* and the response to a challenge */
         SMTP_CLIENT_COMMAND_MAIL,
         SMTP_CLIENT_COMMAND_RCPT,
         SMTP_CLIENT_COMMAND_DATA,
@@ -53,7 +58,7 @@ typedef struct SmtpExpectedReply {
 
 /* What the answer to EHLO has offered. */
 typedef struct SmtpClientKeywords {
-        bool eightbitmime, pipelining, chunking, binarymime, smtputf8, size;
+        bool eightbitmime, pipelining, chunking, binarymime, smtputf8, size, starttls, auth;
         uint64_t size_max;                              /* 0 in this and what follows: none */
         unsigned mail_max, recipients_max, domains_max; /* LIMITS */
 } SmtpClientKeywords;
@@ -64,7 +69,8 @@ struct SmtpClient {
         void *trace_userdata;
 
         SmtpClientStep step;
-        SmtpClientEvent due; /* READY or DONE, to be told once; else WANT_INPUT */
+        SmtpClientEvent due; /* what is to be told once; else WANT_INPUT */
+        SmtpClientEvent asked; /* STARTTLS, AUTH or CHALLENGE have been told: the caller has to answer; else WANT_INPUT */
         SmtpReply reply;
         Buffer output;
         uint64_t n_written; /* octets ever put into the output */
@@ -74,6 +80,17 @@ struct SmtpClient {
         size_t expected_first, expected_end, expected_allocated;
 
         SmtpClientKeywords keywords;
+        Buffer mechanisms; /* terminated, when there is AUTH */
+
+        bool secured;
+        bool authenticated;
+        bool cancelled; /* `*` has been said */
+        unsigned n_challenges;
+        uint8_t *challenge;
+        size_t challenge_size;
+        char *refusal; /* the text of the last refused AUTH */
+        unsigned refusal_code;
+
         uint64_t n_mails; /* MAILs of the session */
         size_t n_domains; /* of recipients, each transaction's own, when the server counts them */
 
@@ -101,6 +118,8 @@ struct SmtpClient {
 
 /* client.c */
 
+void smtp_client_trace(SmtpClient *client, bool sent, const char *line, size_t size);
+
 /* Puts a command line into the output and expects its reply. 0 or -ENOMEM. */
 int smtp_client_command(SmtpClient *client, SmtpClientCommand command, const char *format, ...)
                 _printf_(3, 4);
@@ -124,11 +143,22 @@ char *smtp_client_cut_text(const char *text);
 
 /* client-keywords.c */
 
-/* Learns what the answer to EHLO, which has just been read, offers; forgets what was known before. */
-void smtp_client_take_keywords(SmtpClient *client);
+/* Learns what the answer to EHLO, which has just been read, offers; forgets what was known before. 0 or -ENOMEM. */
+int smtp_client_take_keywords(SmtpClient *client);
 
 /* Notes a transaction, for the limits of the session. */
 void smtp_client_count(SmtpClient *client, const SmtpClientMessage *message);
+
+/* client-auth.c */
+
+/* What has to come before the first message, or READY. 0 or -ENOMEM. */
+int smtp_client_open(SmtpClient *client);
+int smtp_client_on_starttls(SmtpClient *client, unsigned code);
+int smtp_client_on_auth(SmtpClient *client, unsigned code);
+void smtp_client_auth_done(SmtpClient *client); /* frees */
+
+/* Nothing secret stays in the output's memory, when it is empty. */
+void smtp_client_wipe_output(SmtpClient *client);
 
 static inline size_t smtp_client_n_expected(const SmtpClient *client) {
         return client->expected_end - client->expected_first;

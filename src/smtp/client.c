@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The client's session: greeting, EHLO or HELO, and above all the counting of replies. Every command that is sent is noted with its place in the output, and every reply is
- * matched with the oldest note, so that no reply can be taken for the answer to another command.
- * What a reply means for a message is in client-message.c. RFC 5321 sections 3.1, 4.1.1.1 and 4.2;
- * RFC 2920. */
+/* The client's session: greeting, EHLO or HELO (what follows them is in client-auth.c), and above all the counting of
+ * replies. Every command that is sent is noted with its place in the output, and every reply is matched with the oldest
+ * note, so that no reply can be taken for the answer to another command. What a reply means for a message is in
+ * client-message.c. RFC 5321 sections 3.1, 4.1.1.1 and 4.2; RFC 2920. */
 
 #include <assert.h>
 #include <errno.h>
@@ -40,7 +40,10 @@ SmtpClient *smtp_client_free(SmtpClient *client) {
                 return NULL;
 
         smtp_client_forget(client);
+        smtp_client_auth_done(client);
         smtp_reply_done(&client->reply);
+        buffer_consume(&client->output, buffer_size(&client->output));
+        smtp_client_wipe_output(client);
         buffer_done(&client->output);
         free(client->expected);
         free(client->failure_owned);
@@ -49,7 +52,7 @@ SmtpClient *smtp_client_free(SmtpClient *client) {
         return NULL;
 }
 
-static void trace(SmtpClient *client, bool sent, const char *line, size_t size) {
+void smtp_client_trace(SmtpClient *client, bool sent, const char *line, size_t size) {
         if (client->config.trace)
                 client->config.trace(client->trace_userdata, sent, line, size);
 }
@@ -66,7 +69,7 @@ static void trace_replies(SmtpClient *client, const char *data, size_t size, siz
                 if (!end)
                         return;
                 n = (size_t) (end - data);
-                trace(client, false, data, n > 0 && data[n - 1] == '\r' ? n - 1 : n);
+                smtp_client_trace(client, false, data, n > 0 && data[n - 1] == '\r' ? n - 1 : n);
                 data += n + 1;
                 size -= n + 1;
         }
@@ -114,7 +117,7 @@ int smtp_client_command(SmtpClient *client, SmtpClientCommand command, const cha
                 return r;
 
         n = buffer_size(&client->output) - before;
-        trace(client, true, buffer_data(&client->output) + before, n);
+        smtp_client_trace(client, true, buffer_data(&client->output) + before, n);
         r = buffer_append(&client->output, "\r\n", 2);
         if (r < 0)
                 return r;
@@ -148,6 +151,7 @@ void smtp_client_fail(SmtpClient *client, unsigned code, const char *text) {
 
         client->step = SMTP_CLIENT_STEP_FAILED;
         buffer_consume(&client->output, buffer_size(&client->output));
+        smtp_client_wipe_output(client);
 }
 
 void smtp_client_fail_unexpected(SmtpClient *client) {
@@ -165,11 +169,6 @@ static void fail_invalid(SmtpClient *client) {
         smtp_client_fail(client, 0, "smtp error: invalid response");
 }
 
-static void become_ready(SmtpClient *client) {
-        client->step = SMTP_CLIENT_STEP_IDLE;
-        client->due = SMTP_CLIENT_READY;
-}
-
 static int on_greeting(SmtpClient *client, unsigned code) {
         if (code != 220) {
                 smtp_client_fail_unexpected(client);
@@ -179,6 +178,8 @@ static int on_greeting(SmtpClient *client, unsigned code) {
 }
 
 static int on_ehlo(SmtpClient *client, unsigned code) {
+        int r;
+
         /* command unknown, or its argument: an old server */
         if (code == 500 || code == 501 || code == 502)
                 return smtp_client_command(
@@ -188,23 +189,25 @@ static int on_ehlo(SmtpClient *client, unsigned code) {
                 return 0;
         }
 
-        smtp_client_take_keywords(client);
-        become_ready(client);
-        return 0;
+        r = smtp_client_take_keywords(client);
+        return r < 0 ? r : smtp_client_open(client);
 }
 
 static int on_helo(SmtpClient *client, unsigned code) {
-        if (code != 250)
+        if (code != 250) {
                 smtp_client_fail_unexpected(client);
-        else
-                become_ready(client);
-        return 0;
+                return 0;
+        }
+        client->keywords = (SmtpClientKeywords){}; /* those from before STARTTLS */
+        return smtp_client_open(client);
 }
 
 static int (*const handlers[_SMTP_CLIENT_COMMAND_MAX])(SmtpClient *client, unsigned code) = {
                 [SMTP_CLIENT_COMMAND_CONNECT] = on_greeting,
                 [SMTP_CLIENT_COMMAND_EHLO] = on_ehlo,
                 [SMTP_CLIENT_COMMAND_HELO] = on_helo,
+                [SMTP_CLIENT_COMMAND_STARTTLS] = smtp_client_on_starttls,
+                [SMTP_CLIENT_COMMAND_AUTH] = smtp_client_on_auth,
                 [SMTP_CLIENT_COMMAND_MAIL] = smtp_client_on_mail,
                 [SMTP_CLIENT_COMMAND_RCPT] = smtp_client_on_rcpt,
                 [SMTP_CLIENT_COMMAND_DATA] = smtp_client_on_data,
@@ -306,6 +309,17 @@ static int read_reply(SmtpClient *client, const char *data, size_t size, size_t 
         return r;
 }
 
+/* Tells the event that is due. */
+static SmtpClientEvent take_due(SmtpClient *client) {
+        SmtpClientEvent event = client->due;
+
+        client->due = SMTP_CLIENT_WANT_INPUT;
+        if (event == SMTP_CLIENT_STARTTLS || event == SMTP_CLIENT_AUTH ||
+                        event == SMTP_CLIENT_CHALLENGE)
+                client->asked = event;
+        return event;
+}
+
 int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *ret_used,
                 SmtpClientEvent *ret_event) {
         size_t used = 0;
@@ -322,10 +336,15 @@ int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *
                                                      : SMTP_CLIENT_WANT_INPUT;
                         return 0;
                 }
+                if (client->due == SMTP_CLIENT_STARTTLS && used < size) {
+                        /* In clear behind the last reply in clear: somebody on the way wants it to count as
+                         * the first one that is encrypted (CVE-2011-0411, the other way round). */
+                        fail_invalid(client);
+                        continue;
+                }
                 if (client->due != SMTP_CLIENT_WANT_INPUT) {
                         *ret_used = used;
-                        *ret_event = client->due;
-                        client->due = SMTP_CLIENT_WANT_INPUT;
+                        *ret_event = take_due(client);
                         return 0;
                 }
                 if (used == size)
@@ -351,7 +370,7 @@ int smtp_client_quit(SmtpClient *client) {
                 return 0;
 
         client->step = SMTP_CLIENT_STEP_QUITTING;
-        trace(client, true, "QUIT", 4);
+        smtp_client_trace(client, true, "QUIT", 4);
         return buffer_append_string(&client->output, "QUIT\r\n");
 }
 

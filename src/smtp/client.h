@@ -2,8 +2,8 @@
 #pragma once
 
 /* The client side of an SMTP session: replies in, commands and events out; no I/O and no clock. Many
- * messages per session. spec/smtp-client.md sections 3, 5 and 6; known-complaints A13, A15, C1, C2, D3, D28, D31
- * done better. TLS and AUTH come in between EHLO and the first MAIL. */
+ * messages per session. spec/smtp-client.md sections 3 to 6; known-complaints A13, A15, C1, C2, D3, D28, D31
+ * done better. TLS and AUTH come in between EHLO and the first MAIL; the handshake and the mechanisms are the caller's. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,6 +15,13 @@
 
 typedef struct SmtpClient SmtpClient;
 
+typedef enum SmtpClientTls {
+        SMTP_CLIENT_TLS_NONE, /* no STARTTLS, which includes that TLS is there from the beginning */
+        SMTP_CLIENT_TLS_IF_OFFERED,
+        SMTP_CLIENT_TLS_REQUIRED, /* without it the session FAILED */
+        _SMTP_CLIENT_TLS_MAX,
+} SmtpClientTls;
+
 typedef struct SmtpClientConfig {
         const char *helo; /* what EHLO says: a domain, or an address literal such as [127.0.0.1] */
         bool pipelining; /* MAIL, RCPT (and DATA when to_some or one recipient) in one write, if offered */
@@ -23,7 +30,11 @@ typedef struct SmtpClientConfig {
         bool eightbit_strict; /* refuse an 8BITMIME body to servers without 8BITMIME */
         bool binarymime_strict; /* refuse a BINARYMIME body to servers without CHUNKING and BINARYMIME */
         bool to_some;           /* deliver to accepted recipients even if others are refused */
-        void (*trace)(void *userdata, bool sent, const char *line, size_t size); /* or NULL */
+        SmtpClientTls tls;
+        bool auth; /* without it the session FAILED */
+        /* Shows the dialogue when not NULL, line by line: content never, and of AUTH not what we say of ourselves:
+         * `AUTH PLAIN [not shown]`, `[not shown]`. */
+        void (*trace)(void *userdata, bool sent, const char *line, size_t size);
 } SmtpClientConfig;
 
 typedef struct SmtpClientMessage {
@@ -32,7 +43,8 @@ typedef struct SmtpClientMessage {
         size_t n_recipients; /* at least 1 */
         uint64_t size;       /* octets of the content file: SIZE= and BDAT */
         SmtpBody body;
-        bool utf8; /* SMTPUTF8 is needed */
+        bool utf8;        /* SMTPUTF8 is needed */
+        const char *auth; /* AUTH= after successful authentication: xtext or "<>", which is also sent for what is neither; NULL: none */
 } SmtpClientMessage;
 
 typedef enum SmtpClientEvent {
@@ -40,6 +52,10 @@ typedef enum SmtpClientEvent {
         SMTP_CLIENT_READY,      /* the session is open: smtp_client_send() the first message */
         SMTP_CLIENT_CONTENT,    /* pass content with smtp_client_content() until all is passed */
         SMTP_CLIENT_DONE, /* the message's results are final: smtp_client_send() the next, or _quit() */
+        SMTP_CLIENT_STARTTLS, /* no octet is to be sent or read in clear any more: shake hands, then smtp_client_secured() */
+        SMTP_CLIENT_AUTH, /* choose one of smtp_client_mechanisms() and smtp_client_auth(), or smtp_client_auth_failed(). Comes again when
+                           * the server has refused: smtp_client_auth_refusal() */
+        SMTP_CLIENT_CHALLENGE, /* smtp_client_challenge(): smtp_client_auth_response() or _auth_cancel() */
         SMTP_CLIENT_FAILED, /* the session is over (smtp_client_failure()); results of the message so far stand */
         _SMTP_CLIENT_EVENT_MAX,
 } SmtpClientEvent;
@@ -65,10 +81,36 @@ SmtpClient *smtp_client_free(SmtpClient *client);
 DEFINE_CLEANUP(SmtpClient, smtp_client_free)
 
 /* Feeds what the peer sent; consumes up to one event's worth. Also call it with size 0 after smtp_client_send() or
- * smtp_client_content(), and when the output has been sent, to learn the next event. READY and DONE are told once, CONTENT and FAILED
- * each time. A reply to a command that was not yet taken out of the output counts as unsolicited: FAILED. 0 or -ENOMEM. */
+ * smtp_client_content(), and when the output has been sent, to learn the next event. CONTENT and FAILED are told each time, the others
+ * once. A reply to a command that was not yet taken out of the output counts as unsolicited: FAILED. 0 or -ENOMEM. */
 int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *ret_used,
                 SmtpClientEvent *ret_event);
+
+/* After STARTTLS: everything is encrypted from now on. What the server has said before is forgotten, EHLO comes again. A failed handshake is
+ * smtp_client_disconnected(). Octets that came in clear behind the server's 220 make the session FAILED; those that were not
+ * fed are the caller's to look for. 0 or -ENOMEM. */
+int smtp_client_secured(SmtpClient *client);
+
+/* The names behind AUTH in the answer to EHLO, as the server spells them, with blanks between; NULL when it has no AUTH. */
+const char *smtp_client_mechanisms(const SmtpClient *client);
+
+/* After AUTH: tries a mechanism (at most 20 letters). `initial` is the initial response, which may be empty, NULL for none.
+ * READY, CHALLENGE, AUTH (a 5xx) or FAILED (a 4xx: `smtp error: authentication failed: [later]`) follow. 0 or -ENOMEM. */
+int smtp_client_auth(SmtpClient *client, const char *mechanism, const void *initial, size_t size);
+
+/* After AUTH: why there is no mechanism (left), as it is for the log and the envelope. The next event is FAILED, with the code of the last
+ * refusal. */
+void smtp_client_auth_failed(SmtpClient *client, const char *why);
+
+/* What the last refusal said, cut; NULL when there was none. Not escaped. */
+const char *smtp_client_auth_refusal(const SmtpClient *client, unsigned *ret_code);
+
+/* At CHALLENGE, until it is answered. */
+const void *smtp_client_challenge(const SmtpClient *client, size_t *ret_size);
+
+/* Answer CHALLENGE: with these octets, or with `*`, which the server refuses (AUTH). 0 or -ENOMEM. */
+int smtp_client_auth_response(SmtpClient *client, const void *data, size_t size);
+int smtp_client_auth_cancel(SmtpClient *client);
 
 /* Starts a message after READY or DONE. The strings must stay until DONE or FAILED. A message that this
  * server cannot take (SIZE exceeded, strict settings) is DONE at once with code 0 and a text of the spec. 0 or -ENOMEM. */
@@ -115,5 +157,6 @@ uint64_t smtp_client_n_replies(const SmtpClient *client);
 bool smtp_client_awaits_greeting(const SmtpClient *client);
 
 /* Why the session failed, in the spec's words (`smtp error: unexpected response: go away`, `smtp error: invalid response`,
- * `peer disconnected`; the peer's octets in it are not escaped; NULL before), and the code that caused it, 0 for none. ret_permanent: a 5xx greeting or EHLO. */
+ * `peer disconnected`; the peer's octets in it are not escaped; NULL before), and the code that caused it, 0 for none.
+ * ret_permanent: a 5xx greeting, EHLO, STARTTLS or AUTH. */
 const char *smtp_client_failure(const SmtpClient *client, unsigned *ret_code, bool *ret_permanent);

@@ -15,7 +15,8 @@ static const char content[] = ".\r\nhello\nworld";
 typedef struct Session {
         SmtpClient *client;
         size_t n_messages;
-        size_t passed; /* octets of the content */
+        size_t n_mechanisms; /* tried */
+        size_t passed;       /* octets of the content */
 } Session;
 
 /* Not assert(): it must be called in every build. */
@@ -49,6 +50,30 @@ static void check_limits(const SmtpClient *client, const char *const *recipients
         (void) smtp_client_exhausted(client);
 }
 
+static void choose_mechanism(Session *session) {
+        static const char *const names[] = {"PLAIN", "LOGIN", "X"};
+        size_t i = session->n_mechanisms++;
+        unsigned code;
+
+        assert(smtp_client_mechanisms(session->client));
+        assert((smtp_client_auth_refusal(session->client, &code) != NULL) == (i > 0));
+        if (i < ELEMENTSOF(names))
+                must(smtp_client_auth(
+                                session->client, names[i], i == 1 ? NULL : "abcd", 4 - 2 * i));
+        else
+                smtp_client_auth_failed(session->client, "no more");
+}
+
+static void answer_challenge(SmtpClient *client) {
+        const char *challenge;
+        size_t size;
+
+        challenge = smtp_client_challenge(client, &size);
+        assert(challenge);
+        must(size % 4 == 1 ? smtp_client_auth_cancel(client)
+                           : smtp_client_auth_response(client, challenge, size));
+}
+
 /* Does what the engine asks for. Returns false when the session is over. */
 static bool drive(Session *session, const char *data, size_t size, size_t *ret_used) {
         static const char *const recipients[] = {"b@y", "c@z", "d@z"};
@@ -65,6 +90,7 @@ static bool drive(Session *session, const char *data, size_t size, size_t *ret_u
                                 .size = sizeof(content) - 1,
                                 .body = (SmtpBody) (session->n_messages % _SMTP_BODY_MAX),
                                 .utf8 = session->n_messages % 2,
+                                .auth = session->n_messages % 3 ? "a+20b" : NULL,
                 };
                 size_t n;
 
@@ -96,6 +122,17 @@ static bool drive(Session *session, const char *data, size_t size, size_t *ret_u
                         must(smtp_client_content(client, content + session->passed - n, n,
                                         session->passed == sizeof(content) - 1));
                         break;
+                case SMTP_CLIENT_STARTTLS:
+                        assert(size == 0);
+                        assert(buffer_size(smtp_client_output(client)) == 0);
+                        must(smtp_client_secured(client));
+                        break;
+                case SMTP_CLIENT_AUTH:
+                        choose_mechanism(session);
+                        break;
+                case SMTP_CLIENT_CHALLENGE:
+                        answer_challenge(client);
+                        break;
                 case SMTP_CLIENT_FAILED:
                         check_results(client, false);
                         assert(buffer_size(smtp_client_output(client)) == 0);
@@ -121,6 +158,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         config.chunking = data[0] & 2;
         config.to_some = data[0] & 4;
         config.smtputf8_strict = config.eightbit_strict = config.binarymime_strict = data[0] & 8;
+        config.tls = data[0] & 32 ? SMTP_CLIENT_TLS_REQUIRED : SMTP_CLIENT_TLS_NONE;
+        config.auth = data[0] & 64;
         piece = data[1] ? data[1] : size;
         size -= 2;
 

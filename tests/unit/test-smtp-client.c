@@ -40,7 +40,10 @@ typedef struct Run {
         size_t n_messages, n_sent;
         bool in_message;
         bool failed;
-        Buffer results, expected_results;
+        char *attempts, *next_attempt; /* at AUTH: MECHANISM or MECHANISM=initial response */
+        char *answers, *next_answer;   /* at CHALLENGE; `*` cancels */
+        bool shaking_hands;
+        Buffer results, expected_results; /* and what was told of TLS and AUTH */
         char *expected_failure;
         bool expected_doubt;
 } Run;
@@ -70,6 +73,14 @@ static void append_unescaped(Buffer *buffer, const char *text) {
                 }
                 cr_assert_eq(buffer_append(buffer, &c, 1), 0);
         }
+}
+
+static void drive(Run *run);
+
+static void flush_input(Run *run) {
+        if (run->pending)
+                drive(run);
+        run->pending = false;
 }
 
 static void record_results(Run *run) {
@@ -115,6 +126,62 @@ static void pass_content(Run *run) {
         message->passed += n;
 }
 
+/* The next mechanism, after what was offered or refused has been recorded. */
+static void authenticate(Run *run) {
+        char *mechanism = run->next_attempt ? strsep(&run->next_attempt, " ") : NULL, *initial;
+        _cleanup_(buffer_done) Buffer octets = {};
+        const char *refusal;
+        unsigned code;
+
+        refusal = smtp_client_auth_refusal(run->client, &code);
+        if (refusal)
+                cr_assert_eq(buffer_printf(&run->results, "refused %u %s\n", code, refusal), 0);
+        else
+                cr_assert_eq(buffer_printf(&run->results, "offered [%s]\n",
+                                             smtp_client_mechanisms(run->client)),
+                                0);
+        if (!mechanism) {
+                smtp_client_auth_failed(run->client, "smtp error: no mechanism left");
+                return;
+        }
+        initial = mechanism;
+        mechanism = strsep(&initial, "=");
+        if (initial)
+                append_unescaped(&octets, initial);
+        cr_assert_eq(smtp_client_auth(run->client, mechanism, initial ? buffer_data(&octets) : NULL,
+                                     buffer_size(&octets)),
+                        0);
+}
+
+static void answer_challenge(Run *run) {
+        const char *answer = run->next_answer ? strsep(&run->next_answer, " ") : "*";
+        _cleanup_(buffer_done) Buffer octets = {};
+        _cleanup_(freep) char *escaped = NULL;
+        const char *challenge;
+        size_t size;
+
+        challenge = smtp_client_challenge(run->client, &size);
+        cr_assert_not_null(challenge);
+        escaped = text_escaped(challenge, size, SIZE_MAX);
+        cr_assert_eq(buffer_printf(&run->results, "challenge [%s]\n", escaped), 0);
+        append_unescaped(&octets, answer);
+        if (strcmp(answer, "*") == 0)
+                cr_assert_eq(smtp_client_auth_cancel(run->client), 0);
+        else
+                cr_assert_eq(smtp_client_auth_response(run->client, buffer_data(&octets),
+                                             buffer_size(&octets)),
+                                0);
+        cr_assert_null(smtp_client_challenge(run->client, &size));
+}
+
+static void shake_hands(Run *run) {
+        flush_input(run);
+        cr_assert(run->shaking_hands, "%s: no STARTTLS", run->title);
+        cr_assert_eq(buffer_size(smtp_client_output(run->client)), 0);
+        run->shaking_hands = false;
+        cr_assert_eq(smtp_client_secured(run->client), 0);
+}
+
 /* Does what the engine asks for until it wants input. */
 static void drive(Run *run) {
         for (unsigned i = 0; i < EVENTS_MAX; i++) {
@@ -133,6 +200,17 @@ static void drive(Run *run) {
                 case SMTP_CLIENT_READY:
                         cr_assert_eq(run->n_sent, 0, "%s: ready twice", run->title);
                         send_next(run);
+                        break;
+                case SMTP_CLIENT_STARTTLS:
+                        cr_assert_not(run->shaking_hands);
+                        cr_assert_eq(buffer_size(&run->input), 0);
+                        run->shaking_hands = true;
+                        break;
+                case SMTP_CLIENT_AUTH:
+                        authenticate(run);
+                        break;
+                case SMTP_CLIENT_CHALLENGE:
+                        answer_challenge(run);
                         break;
                 case SMTP_CLIENT_CONTENT:
                         pass_content(run);
@@ -154,12 +232,6 @@ static void drive(Run *run) {
                 }
         }
         cr_assert_fail("%s: no end of events", run->title);
-}
-
-static void flush_input(Run *run) {
-        if (run->pending)
-                drive(run);
-        run->pending = false;
 }
 
 /* What the server says. */
@@ -231,7 +303,7 @@ static void parse_recipients(Message *message, char *list) {
         message->message.recipients = message->recipients;
 }
 
-/* from=… to=a,b size=… body=… utf8 content=… piece=… fail=…: one message, `_` for blanks */
+/* from=… to=a,b size=… body=… utf8 as=… content=… piece=… fail=…: one message, `_` for blanks */
 static void parse_message(Run *run, const char *words) {
         Message *message = run->messages + run->n_messages++;
         const char *content = "hello\\r\\n";
@@ -248,6 +320,8 @@ static void parse_message(Run *run, const char *words) {
                         message->message.from = value;
                 else if (strcmp(word, "to") == 0)
                         parse_recipients(message, value);
+                else if (strcmp(word, "as") == 0)
+                        message->message.auth = value;
                 else if (strcmp(word, "utf8") == 0)
                         message->message.utf8 = true;
                 else if (strcmp(word, "content") == 0)
@@ -287,12 +361,19 @@ static void parse_config(Run *run, const char *words, SmtpClientConfig *config) 
                         {"8bit-strict", &config->eightbit_strict},
                         {"binarymime-strict", &config->binarymime_strict},
                         {"to-some", &config->to_some},
+                        {"auth", &config->auth},
         };
 
         while (*words) {
                 size_t n = strcspn(words, " ");
-                bool known = false;
+                bool known = true;
 
+                if (text_equal_nocase(words, n, "tls"))
+                        config->tls = SMTP_CLIENT_TLS_IF_OFFERED;
+                else if (text_equal_nocase(words, n, "tls-required"))
+                        config->tls = SMTP_CLIENT_TLS_REQUIRED;
+                else
+                        known = false;
                 for (size_t i = 0; i < ELEMENTSOF(flags); i++)
                         if (text_equal_nocase(words, n, flags[i].word))
                                 known = *flags[i].flag = true;
@@ -302,7 +383,7 @@ static void parse_config(Run *run, const char *words, SmtpClientConfig *config) 
 }
 
 static void parse_expectation(Run *run, const char *line) {
-        if (line[0] == 'R')
+        if (line[0] == 'R' || line[0] == 'A')
                 cr_assert_eq(buffer_printf(&run->expected_results, "%s\n", line + 3), 0);
         else if (line[0] == 'F')
                 run->expected_failure = strdup(line + 3);
@@ -361,6 +442,9 @@ static void run_line(Run *run, const char *line) {
                 append_unescaped(&raw, rest);
                 hear(run, buffer_data(&raw), buffer_size(&raw));
                 return;
+        case 'T': /* the handshake is done */
+                shake_hands(run);
+                return;
         case 'X': /* the connection ends */
                 flush_input(run);
                 cr_assert_eq(smtp_client_disconnected(run->client, rest), 0);
@@ -387,9 +471,13 @@ static void run_conversation(const char *title, char *const *lines, size_t n_lin
                         parse_config(&run, lines[i] + 10, &config);
                 else if (strncmp(lines[i], "# message: ", 11) == 0)
                         parse_message(&run, lines[i] + 11);
+                else if (strncmp(lines[i], "# auth: ", 8) == 0)
+                        run.attempts = run.next_attempt = strdup(lines[i] + 8);
+                else if (strncmp(lines[i], "# answers: ", 11) == 0)
+                        run.answers = run.next_answer = strdup(lines[i] + 11);
                 else if (strncmp(lines[i], "# open:", 7) == 0)
                         keywords = lines[i] + 7 + strspn(lines[i] + 7, " ");
-                else if (strchr("RFI", lines[i][0]))
+                else if (strchr("RFIA", lines[i][0]))
                         parse_expectation(&run, lines[i]);
 
         cr_assert_eq(smtp_client_new(&config, NULL, &run.client), 0);
@@ -397,7 +485,7 @@ static void run_conversation(const char *title, char *const *lines, size_t n_lin
         if (keywords)
                 open_session(&run, keywords);
         for (size_t i = 0; i < n_lines; i++)
-                if (!strchr("#RFI", lines[i][0]))
+                if (!strchr("#RFIA", lines[i][0]))
                         run_line(&run, lines[i]);
         flush_input(&run);
         check_end(&run);
@@ -407,6 +495,8 @@ static void run_conversation(const char *title, char *const *lines, size_t n_lin
                 free(run.messages[i].memory);
                 buffer_done(&run.messages[i].content);
         }
+        free(run.attempts);
+        free(run.answers);
         free(run.expected_failure);
         buffer_done(&run.results);
         buffer_done(&run.expected_results);
@@ -416,7 +506,7 @@ static void run_conversation(const char *title, char *const *lines, size_t n_lin
 /* Returns how many conversations there were. */
 static size_t run_file(const char *name) {
         _cleanup_(freep) char *path = NULL, *memory = NULL;
-        char *lines[1000], *title = NULL, *next;
+        char *lines[2000], *title = NULL, *next;
         size_t n_lines = 0, n = 0, size = 0;
         FILE *file;
 
