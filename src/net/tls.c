@@ -145,6 +145,10 @@ static int fail_by_alert(Tls *tls) {
         case GNUTLS_A_UNSUPPORTED_CERTIFICATE:
                 return set_error(tls, -EPROTO, "the %s does not accept our certificate: %s", peer,
                                 name);
+        case GNUTLS_A_PROTOCOL_VERSION:
+                return set_error(tls, -EPROTO,
+                                "the %s speaks none of the versions of TLS that are allowed here (tls-config says which are): %s",
+                                peer, name);
         default:
                 return set_error(tls, -EPROTO, "the %s has %s: %s", peer,
                                 tls->secured ? "broken off" : "refused the handshake", name);

@@ -109,7 +109,7 @@ static const Row rows[] = {
                 {"TLS 1.1 server", "good.both", NULL, NULL, "a.test", "tlsv1.0 -tlsv1.1", NULL,
                                 "no version of TLS that is allowed", "", NULL, -EPROTO},
                 {"TLS 1.1 client", "good.both", NULL, NULL, "a.test", NULL, "tlsv1.0 -tlsv1.1",
-                                "the server has refused the handshake",
+                                "the server speaks none of the versions of TLS that are allowed",
                                 "no version of TLS that is allowed", NULL, -EPROTO},
                 {"TLS 1.2 against 1.3", "good.both", NULL, NULL, "a.test", "tlsv1.3", "-tlsv1.2",
                                 "the server has refused the handshake",

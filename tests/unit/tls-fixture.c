@@ -322,6 +322,10 @@ static void end_init(Pair *pair, End *end, int fd) {
         connection_read(end->connection, true, SIZE_MAX);
 }
 
+void end_adopt(Pair *pair, End *end, int fd) {
+        end_init(pair, end, fd);
+}
+
 static void end_done(End *end) {
         end->connection = connection_free(end->connection);
         buffer_done(&end->got);

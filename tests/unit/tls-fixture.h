@@ -88,6 +88,9 @@ void pair_init(Pair *pair, int buffer);
 /* One end, and the socket of the other one for the test to do what it likes. Returns the socket. */
 int pair_init_half(Pair *pair, End **ret_end, bool server);
 
+/* The end gets another socket, after its connection was freed. */
+void end_adopt(Pair *pair, End *end, int fd);
+
 /* Not connected with each other: the test has the far end of the server in the first socket, that of the client in the second one. */
 void pair_init_between(Pair *pair, int ret_fds[2]);
 void pair_done(Pair *pair);
