@@ -14,7 +14,9 @@
 #include "smtpd/session.h"
 
 enum {
-        ACCEPT_BATCH = 64, /* connections taken in one go, so that sessions get their turn */
+        /* Connections taken in one go: enough that in a burst nobody waits long for his greeting, few enough (some milliseconds)
+         * that sessions get their turn in a flood. */
+        ACCEPT_BATCH = 256,
         ACCEPT_PAUSE_USEC = 1000 * 1000, /* after running out of descriptors or memory */
 };
 

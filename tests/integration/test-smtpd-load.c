@@ -21,11 +21,10 @@
 #ifndef __has_feature
 #define __has_feature(feature) 0
 #endif
-#define MEASURE_MEMORY (!SANITIZED && !__has_feature(address_sanitizer))
-#ifdef __SANITIZE_ADDRESS__
-#define SANITIZED 1
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define MEASURE_MEMORY false
 #else
-#define SANITIZED 0
+#define MEASURE_MEMORY true
 #endif
 
 /* From 127.0.0.HOST; every address of 127.0.0.0/8 is ours. */
