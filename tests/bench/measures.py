@@ -3,6 +3,7 @@
 
 import json
 import os
+import statistics
 import subprocess
 import time
 
@@ -83,28 +84,49 @@ def measure_burst(args, server, case):
     return load(args.build, server.port, f"--sessions={case['sessions']}", "--seconds=0", "--give-up=5s")
 
 
-def intake_rate(args, server):
-    return load(args.build, server.port, f"--seconds={args.seconds * 1000:.0f}ms")["rate"]
+def intake(args, server):
+    cpu = server.group.seconds()
+    result = load(args.build, server.port, f"--seconds={args.seconds * 1000 / 3:.0f}ms")
+    result["cpu"] = (server.group.seconds() - cpu) * 1000 / result["messages"]
+    return result
+
+
+def intake_beside_twin(args, server):
+    """Whether a server that carries a lot takes mail in as fast as one that does not: both in turn, in slices so short that
+    what else the machine does hits both."""
+    twin, pairs = server.twin(), []
+    try:
+        twin.start_accepting()
+        for one in server, twin:
+            warm_up(args, one)
+        for i in range(10):
+            slices = {one: intake(args, one) for one in ((server, twin) if i % 2 == 0 else (twin, server))}
+            pairs.append((slices[server], slices[twin]))
+    finally:
+        twin.close()
+        twin.clear()
+    return {"rate": statistics.median(ours["rate"] for ours, _ in pairs),
+            "rate_without": statistics.median(others["rate"] for _, others in pairs),
+            "rate_ratio": statistics.median(ours["rate"] / others["rate"] for ours, others in pairs),
+            "cpu_ratio": statistics.median(ours["cpu"] / others["cpu"] for ours, others in pairs)}
 
 
 def measure_idle(args, server, case):
     """Memory and processor time of sessions that say nothing, and what others notice of them."""
     server.clear()
     warm_up(args, server)
-    before, empty = intake_rate(args, server), server.group.kib()
+    empty = server.group.kib()
     holder = Holder(args.build, server.port, case["held"][server.name])
-    full = server.group.kib()
+    result = {"kib": (server.group.kib() - empty) / case["held"][server.name]}
     time.sleep(1) # what opening them has left to be done
     cpu, begun = server.group.seconds(), time.monotonic()
     time.sleep(case["rest"])
-    cpu, span = server.group.seconds() - cpu, time.monotonic() - begun
-    rate = intake_rate(args, server)
+    result["at_rest"] = (server.group.seconds() - cpu) / (time.monotonic() - begun) * 100
+    if hasattr(server, "twin"):
+        result.update(intake_beside_twin(args, server))
     holder.close()
     server.clear()
-    without = (before + intake_rate(args, server)) / 2 # on both sides, as the machine's other work comes and goes
-    server.clear()
-    return {"kib": (full - empty) / case["held"][server.name], "at_rest": cpu / span * 100, "rate": rate,
-            "rate_without": without, "rate_ratio": rate / without}
+    return result
 
 
 # ── sending on ──────────────────────────────────────────────────────────────────────────────
@@ -142,72 +164,57 @@ def measure_forward(args, server, case):
 
 # ── a long queue ────────────────────────────────────────────────────────────────────────────
 
-ENVELOPE = "".join(f"X-MailRelay-{line}\r\n" for line in (
-    "Format: #2821.8", "Content: 8bit", "From: sender@example.com", "ToCount: 1", "To-Remote: recipient@example.net",
-    "Authentication: ", "Client: 127.0.0.1", "ClientCertificate: ", "MailFromAuthIn: ", "MailFromAuthOut: ", "ForwardTo: ",
-    "ForwardToAddress: ", "ClientAccountSelector: ", "Utf8MailboxNames: 0", "End: 1")).encode()
-CONTENT = b"From: <sender@example.com>\r\nSubject: a message of a measurement\r\n\r\n" + b"x" * 70 + b"\r\n"
-
 
 class Backlog:
-    """Thousands of messages, written as files, that are moved into the spool and out of it."""
-
-    PREFIX = "emailrelay.4242."
+    """Thousands of messages, written as files, that are moved into the queue and out of it."""
 
     def __init__(self, server):
-        self.spool, self.aside, self.account = server.spool, f"{server.directory}/aside", server.account
-        self.n_made = 0
-        os.makedirs(self.aside, exist_ok=True)
-
-    def _count(self):
-        return sum(name.endswith(".envelope") for name in os.listdir(self.aside))
+        self.server, self.n_made = server, 0
+        server.clear()
+        server.prepare_backlog()
+        server.clear()
 
     def _write(self, name, data):
-        fd = os.open(f"{self.aside}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o660)
+        fd = os.open(f"{self.server.aside}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         os.write(fd, data)
-        os.fchown(fd, self.account.pw_uid, self.account.pw_gid)
+        os.fchown(fd, self.server.account.pw_uid, self.server.account.pw_gid)
+        os.fchmod(fd, self.server.file_mode)
         os.close(fd)
 
     def complete(self, messages):
-        for _ in range(messages - self._count()):
-            name = f"{self.PREFIX}{1700000000 + self.n_made // 10}.{self.n_made}"
-            self._write(f"{name}.content", CONTENT)
-            self._write(f"{name}.envelope", ENVELOPE)
+        """Those that have been sent are made up for."""
+        files = len(self.server.backlog_files(0))
+        for _ in range(messages - len(os.listdir(self.server.aside)) // files):
+            for name, data in self.server.backlog_files(self.n_made):
+                self._write(name, data)
             self.n_made += 1
+        os.sync()
 
     def _move(self, source, target):
         for name in os.listdir(source):
-            if name.startswith(self.PREFIX):
+            if name.startswith(self.server.backlog_prefix):
                 os.rename(f"{source}/{name}", f"{target}/{name}")
 
     def move_in(self):
-        self._move(self.aside, self.spool)
+        self._move(self.server.aside, self.server.incoming)
+        os.sync()
 
     def move_out(self):
-        self._move(self.spool, self.aside)
+        for queue in self.server.queues:
+            self._move(queue, self.server.aside)
+        self.server.clear(but=self.server.backlog_prefix)
 
 
-def intake_beside(args, server, backlog):
-    """Rates beside the backlog and without it, and the times to start."""
+def measure_intake_spooled(args, server, backlog):
     started_without = server.start_accepting()
-    warm_up(args, server)
-    before = intake_rate(args, server)
-    server.clear()
+    server.stop()
     backlog.move_in()
-    os.sync()
-    warm_up(args, server)
-    rate = intake_rate(args, server)
-    server.stop()
-    server.clear(backlog.PREFIX)
     started = server.start_accepting()
-    backlog.move_out()
-    os.sync()
-    warm_up(args, server)
-    without = (before + intake_rate(args, server)) / 2
+    result = {"started": started * 1000, "started_without": started_without * 1000,
+              **intake_beside_twin(args, server)}
     server.stop()
-    server.clear()
-    return {"rate": rate, "rate_without": without, "rate_ratio": rate / without, "started": started * 1000,
-            "started_without": started_without * 1000}
+    backlog.move_out()
+    return result
 
 
 def first_message(args, server, begin):
@@ -222,13 +229,6 @@ def first_message(args, server, begin):
 
 
 def measure_spooled(args, server, case):
-    if "backlog" not in case:
-        case["backlog"] = Backlog(server)
-    backlog = case["backlog"]
-    backlog.complete(case["messages"])
-    server.clear()
-    result = intake_beside(args, server, backlog)
-
     def wake(sink):
         server.start_forwarder(sink.port)
         backlog.move_in()
@@ -241,11 +241,20 @@ def measure_spooled(args, server, case):
         server.forward_queue(sink.port, [])
         return begun
 
-    result["after_wake"] = first_message(args, server, wake)
+    backlogs = case.setdefault("backlogs", {})
+    if server.name not in backlogs:
+        backlogs[server.name] = Backlog(server)
+    backlog = backlogs[server.name]
+    backlog.complete(case["messages"])
+    result = measure_intake_spooled(args, server, backlog) if hasattr(server, "twin") else {}
+
+    backlog.move_in()
     server.list() # caches are warm
-    result["list"], result["list_first"] = server.list()
-    result["list_json"], _ = server.list("--json")
-    result["after_start"] = first_message(args, server, start)
+    result["list"], result["list_first"], result["list_cpu"] = server.list()
+    result["list_json"], _, _ = server.list(json=True)
+    if hasattr(server, "twin"): # Postfix's start is that of more than its queue manager
+        result["after_start"] = first_message(args, server, start)
     backlog.move_out()
-    server.clear()
+    result["after_wake"] = first_message(args, server, wake)
+    backlog.move_out()
     return result

@@ -104,25 +104,54 @@ class Group:
         os.rmdir(self.path)
 
 
+def time_list(*command):
+    """What printing the queue takes: seconds, until the first line, and of the processor."""
+    begun = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.readline()
+        first = time.monotonic() - begun
+        while os.read(process.stdout.fileno(), 1 << 20):
+            pass
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise Trouble(f"{command[0]} cannot list the queue")
+    return time.monotonic() - begun, first, usage.ru_utime + usage.ru_stime
+
+
+ENVELOPE = "".join(f"X-MailRelay-{line}\r\n" for line in (
+    "Format: #2821.8", "Content: 8bit", "From: sender@example.com", "ToCount: 1", "To-Remote: recipient@example.net",
+    "Authentication: ", "Client: 127.0.0.1", "ClientCertificate: ", "MailFromAuthIn: ", "MailFromAuthOut: ", "ForwardTo: ",
+    "ForwardToAddress: ", "ClientAccountSelector: ", "Utf8MailboxNames: 0", "End: 1")).encode()
+CONTENT = b"From: <sender@example.com>\r\nSubject: a message of a measurement\r\n\r\n" + b"x" * 70 + b"\r\n"
+
+
 class EmailRelay:
     """smtpd on an inherited socket; the forwarder in one pass over what is spooled."""
 
     name = "emailrelay"
+    backlog_prefix, file_mode = "emailrelay.4242.", 0o660
 
-    def __init__(self, build, directory, account, options):
+    def __init__(self, build, directory, account, options, group="ours"):
+        self.twin_arguments = build, f"{directory}/twin", account, options, f"{group}-twin"
         self.smtpd = f"{build}/src/smtpd/emailrelay-smtpd"
         self.forward = f"{build}/src/forward/emailrelay-forward"
         self.ctl = f"{build}/src/ctl/emailrelayctl"
         self.directory, self.options = f"{directory}/emailrelay", options
         self.spool, self.runtime = f"{self.directory}/spool", f"{self.directory}/run"
         self.log = f"{self.directory}/log"
+        self.incoming, self.queues, self.aside = self.spool, [self.spool], f"{self.directory}/aside"
         self.account = pwd.getpwnam(account)
-        for path in self.directory, self.spool, self.runtime, f"{self.runtime}/control":
+        for path in self.directory, self.spool, self.aside, self.runtime, f"{self.runtime}/control":
             os.makedirs(path, exist_ok=True)
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
-        self.group = Group("ours")
+        self.group = Group(group)
         self.process = None
         self.port = 0
+
+    def twin(self):
+        """Another one that is the same but has a queue of its own."""
+        return EmailRelay(*self.twin_arguments)
 
     def _config(self, program):
         return f"{self.directory}/{os.path.basename(program)}.conf"
@@ -193,18 +222,17 @@ class EmailRelay:
         subprocess.run([self.ctl, f"--config={self._config(self.forward)}", "forward"], check=True, timeout=60,
                        stdout=subprocess.DEVNULL)
 
-    def list(self, *options):
-        """The seconds that the list of the queue takes, and those until its first line is there."""
-        begun = time.monotonic()
-        with subprocess.Popen([self.ctl, "--config=/dev/null", f"--spool-dir={self.spool}", "list", *options],
-                              stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            first = time.monotonic() - begun
-            while os.read(process.stdout.fileno(), 1 << 20):
-                pass
-        if process.returncode != 0:
-            raise Trouble("emailrelayctl list fails")
-        return time.monotonic() - begun, first
+    def list(self, json=False):
+        return time_list(self.ctl, "--config=/dev/null", f"--spool-dir={self.spool}", "list", *["--json"] * json)
+
+    def prepare_backlog(self):
+        pass
+
+    @staticmethod
+    def backlog_files(number):
+        """Names and contents of a message, as if it had come ten a second."""
+        name = f"{EmailRelay.backlog_prefix}{1700000000 + number // 10}.{number}"
+        return (f"{name}.content", CONTENT), (f"{name}.envelope", ENVELOPE)
 
     def forward_finish(self):
         self.process.wait(timeout=60)
@@ -275,14 +303,17 @@ class Postfix:
     one, as every Postfix in real life, which puts the mail off until somebody asks for it."""
 
     name = "postfix"
+    backlog_prefix, file_mode = "B0000", 0o700
 
     def __init__(self, directory, connections, whole=False):
         self.directory, self.connections, self.whole = f"{directory}/postfix", connections, whole
         self.config = f"{self.directory}/etc"
         self.queue = f"{self.directory}/queue"
         self.incoming, self.aside = f"{self.queue}/incoming", f"{self.queue}/aside"
+        self.queues = [self.incoming, f"{self.queue}/active"]
+        self.backlog_data = b""
         self.log = f"{self.directory}/log"
-        owner = pwd.getpwnam("postfix")
+        owner = self.account = pwd.getpwnam("postfix")
         for path in self.directory, self.config, self.queue, f"{self.directory}/data":
             os.makedirs(path, exist_ok=True)
         os.chown(f"{self.directory}/data", owner.pw_uid, -1)
@@ -360,10 +391,12 @@ class Postfix:
         return sum(len(files) for queue in ("incoming", "active", "deferred")
                    for _, _, files in os.walk(f"{self.queue}/{queue}"))
 
-    def clear(self):
+    def clear(self, but=None):
         for queue in "incoming", "aside", "active", "defer", "deferred":
             for directory, _, files in os.walk(f"{self.queue}/{queue}"):
                 for name in files:
+                    if but and name.startswith(but):
+                        continue
                     with contextlib.suppress(FileNotFoundError):  # the queue manager may be at work
                         os.unlink(f"{directory}/{name}")
 
@@ -371,6 +404,9 @@ class Postfix:
         """Starts the queue manager with nothing to do; the queue waits beside it."""
         for name in os.listdir(self.incoming):
             os.rename(f"{self.incoming}/{name}", f"{self.aside}/{name}")
+        self.start_forwarder(sink_port)
+
+    def start_forwarder(self, sink_port):
         self._configure(sink_port, True)
         self._start()
         wait_until("the queue manager runs", lambda: os.path.exists(f"{self.queue}/public/qmgr"))
@@ -379,6 +415,9 @@ class Postfix:
         del sink_port, lines
         for name in os.listdir(self.aside):
             os.rename(f"{self.aside}/{name}", f"{self.incoming}/{name}")
+        self.wake()
+
+    def wake(self):
         for attempt in range(10):
             try:
                 self._command("postkick", "public", "qmgr", "I")
@@ -386,6 +425,29 @@ class Postfix:
             except subprocess.CalledProcessError:
                 time.sleep(0.01 * attempt) # it closes its socket on somebody while it starts
         raise Trouble("Postfix's queue manager cannot be woken")
+
+    def list(self, json=False):
+        """By root, while it does not run: that reads the queue by itself, too."""
+        return time_list("postqueue", "-c", self.config, "-j" if json else "-p")
+
+    def prepare_backlog(self):
+        """Its files are copies of a message that it has taken in."""
+        self.start_accepting()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client, client.makefile("rb") as replies:
+            for line in (b"EHLO bench.example\r\n", b"MAIL FROM:<sender@example.com>\r\n",
+                         b"RCPT TO:<recipient@example.net>\r\n", b"DATA\r\n", CONTENT + b".\r\n", b"QUIT\r\n"):
+                client.sendall(line)
+            while replies.readline():
+                pass
+        self.stop()
+        names = os.listdir(self.incoming)
+        if len(names) != 1:
+            raise Trouble("Postfix has not taken in the message to be copied")
+        with open(f"{self.incoming}/{names[0]}", "rb") as file:
+            self.backlog_data = file.read()
+
+    def backlog_files(self, number):
+        return (f"{self.backlog_prefix}{number:05X}", self.backlog_data),
 
     def forward_finish(self):
         wait_until("Postfix removes what it sent",
