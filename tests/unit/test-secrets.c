@@ -268,6 +268,21 @@ Test(secrets, passwords_are_prepared) {
         cr_expect(check_scram(secrets, AUTH_SHA256, "decomposed", "caf\303\251"));
 }
 
+/* What is longer than any password is not even prepared. */
+Test(secrets, long_passwords_are_not_looked_at) {
+        _cleanup_(secrets_unrefp) Secrets *secrets = parse_good("server plain fred secret");
+        char password[PASSWORD_MAX + 2] = "secret";
+        size_t size = strlen(password);
+        const Secret *secret;
+
+        for (; size + 2 <= sizeof(password); size += 2)
+                memcpy(password + size, "\302\255", 2);
+        cr_assert_eq(size, PASSWORD_MAX + 2);
+        cr_expect_eq(secrets_check_password(secrets, "fred", 4, password, PASSWORD_MAX, &secret),
+                        1);
+        cr_expect_eq(secrets_check_password(secrets, "fred", 4, password, size, &secret), 0);
+}
+
 Test(secrets, ids_are_octets) {
         _cleanup_(secrets_unrefp) Secrets *secrets = parse_good("server plain fred secret");
         const Secret *secret;
@@ -328,6 +343,15 @@ Test(secrets, apop) {
                 cr_expect_not_null(secret);
                 cr_expect_eq(check_apop(secrets, "nobody", right, &secret), 0);
                 cr_expect_null(secret);
+        }
+        { /* a key that looks like a hash: in 1.x there were no others */
+                _cleanup_(secrets_unrefp) Secrets *secrets =
+                                parse_good("APOP server mrose " SECRET_DOTTED);
+
+                cr_expect_eq(check_apop(secrets, "mrose", "ac8e25a99c1eec2ebfb332e1c2425ad1",
+                                             &secret),
+                                1);
+                cr_expect(secret && secret->kind == SECRET_APOP);
         }
         {
                 _cleanup_(secrets_unrefp) Secrets *secrets =
@@ -882,6 +906,30 @@ Test(secrets, missing_users_look_like_all_sorts) {
                                         0);
         }
         cr_expect(n_stored > 50 && n_stored < 150, "%u", n_stored);
+}
+
+/* The same way round: who has a password keeps the usual parameters, whoever else is in the file. */
+Test(secrets, passwords_have_the_usual_parameters) {
+        _cleanup_(buffer_done) Buffer buffer = {};
+        _cleanup_(secrets_unrefp) Secrets *secrets = NULL;
+        _cleanup_(freep) char *text = NULL;
+
+        for (unsigned i = 0; i < 40; i++)
+                cr_assert_eq(buffer_printf(&buffer,
+                                             i % 2 ? "server plain user%u secret\n"
+                                                   : "server scram user%u SCRAM-SHA-1$9999:" SALT1
+                                                     "$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE=\n",
+                                             i),
+                                0);
+        text = buffer_take_string(&buffer);
+        secrets = parse_good(text);
+        for (unsigned i = 0; i < 40; i++) {
+                char id[20];
+
+                (void) snprintf(id, sizeof(id), "user%u", i);
+                cr_expect_eq(parameters_of(secrets, AUTH_SHA1, id).iterations,
+                                i % 2 ? SCRAM_ITERATIONS_DEFAULT : 9999, "%s", id);
+        }
 }
 
 /* Nobody knows the passwords that stand for the missing ones; two processes have different ones. */
