@@ -20,6 +20,8 @@
  *                                 the old one stays in force
  *     Stop()                      as SIGTERM
  *
+ *   RUNTIME/pam                no bus: one line in, one line out, one process per question; auth/pam-line.h has the words
+ *
  * Settled, and served by no program yet:
  *
  *   Forward1.Flush(as ids)     a signal Settled(s id, u code, s text) to the caller as each is settled
@@ -32,7 +34,6 @@
  *     Run(s chain, s id, s state) → (u verdict, s public, s private)
  *                                once per message for the whole chain; state is "new" or "busy"
  *     Blocked(s address) → (b blocked, as lists)
- *   RUNTIME/pam                one line in, one line out, one process per request
  *
  * Errors carry an SMTP code, a blank and the public text; after a line end the private one. Temporary is 4xx, Permanent 5xx;
  * Unknown is a message or name that is not there.
