@@ -44,6 +44,8 @@
 #define BUS_FORWARD_PATH      "/org/emailrelay/Forward"
 #define BUS_FORWARD_INTERFACE "org.emailrelay.Forward1"
 
+#define SOCKET_PAM "pam"
+
 #define BUS_CONTROL_DIRECTORY "control"
 #define BUS_CONTROL_PATH      "/org/emailrelay/Control"
 #define BUS_CONTROL_INTERFACE "org.emailrelay.Control1"

@@ -44,6 +44,26 @@ static EnvelopeContent content_from_body(SmtpBody body) {
         return contents[body];
 }
 
+/* Who it came from, as far as that was proven, or is trusted; and what the client has shown, proof or not. */
+static int fill_identity(Session *session, Envelope *envelope) {
+        const char *identity = smtp_server_identity(session->server);
+        const Tls *tls = connection_tls(session->connection);
+        _cleanup_(freep) char *certificate = NULL;
+        int r;
+
+        if (!identity)
+                identity = session->trust ? session->trust : "";
+        r = envelope_set(&envelope->authentication, identity, strlen(identity));
+        if (r < 0 || !tls)
+                return r;
+        r = tls_peer_certificate(tls, &certificate);
+        if (r == -ENODATA)
+                return 0;
+        if (r < 0)
+                return r;
+        return envelope_set(&envelope->client_certificate, certificate, strlen(certificate));
+}
+
 static int fill_envelope(Session *session, Envelope *envelope) {
         const SmtpAddress *from = smtp_server_address(session->server);
         const char *auth = smtp_server_mail_auth(session->server);
@@ -57,7 +77,10 @@ static int fill_envelope(Session *session, Envelope *envelope) {
         r = envelope_set(&envelope->client, session->client, strlen(session->client));
         if (r < 0)
                 return r;
-        return envelope_set(&envelope->mail_from_auth_in, auth, strlen(auth));
+        r = envelope_set(&envelope->mail_from_auth_in, auth, strlen(auth));
+        if (r < 0)
+                return r;
+        return fill_identity(session, envelope);
 }
 
 int intake_new(Session *session, Intake **ret) {
@@ -132,6 +155,8 @@ static int begin_content(Intake *intake) {
                         .domain = session->settings->domain,
                         .esmtp = smtp_server_is_esmtp(session->server),
                         .utf8 = smtp_server_utf8(session->server),
+                        .authenticated = smtp_server_identity(session->server),
+                        .cipher = smtp_server_cipher(session->server),
                         .id = spool_writer_id(intake->writer),
                         .time_usec = clock_realtime(),
         };

@@ -271,8 +271,8 @@ void listeners_resume(Smtpd *smtpd) {
 /* ── begin and end ────────────────────────────────────────────────────────────────────────── */
 
 static bool name_known(const char *name) {
-        static const char *const names[] = {
-                        DESCRIPTOR_SMTP, DESCRIPTOR_SUBMISSION, DESCRIPTOR_SUBMIT};
+        static const char *const names[] = {DESCRIPTOR_SMTP, DESCRIPTOR_SUBMISSION,
+                        DESCRIPTOR_SMTPS, DESCRIPTOR_SUBMIT};
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++)
                 if (strcmp(names[i], name) == 0)
@@ -289,7 +289,7 @@ static int listener_open(Smtpd *smtpd, size_t index) {
         *listener = (Listener){.smtpd = smtpd};
         fd = service_socket(smtpd->service, index, &listener->name);
         if (!name_known(listener->name)) {
-                log_error("descriptor %d has the name \"%s\": a listening socket of this program is called smtp, submission or submit (FileDescriptorName=)",
+                log_error("descriptor %d has the name \"%s\": a listening socket of this program is called smtp, submission, smtps or submit (FileDescriptorName=)",
                                 fd, listener->name);
                 return -EINVAL;
         }
@@ -324,6 +324,17 @@ int listeners_open(Smtpd *smtpd) {
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = listener_open(smtpd, i);
         return r;
+}
+
+bool listeners_need_tls(const Smtpd *smtpd) {
+        for (size_t i = 0; i < service_n_sockets(smtpd->service); i++) {
+                const char *name;
+
+                (void) service_socket(smtpd->service, i, &name);
+                if (strcmp(name, DESCRIPTOR_SMTPS) == 0)
+                        return true;
+        }
+        return false;
 }
 
 void listeners_close(Smtpd *smtpd) {

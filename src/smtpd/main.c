@@ -75,13 +75,44 @@ static int on_sweep_timer(sd_event_source *source, uint64_t now, void *userdata)
 
 /* ── hooks ────────────────────────────────────────────────────────────────────────────────── */
 
+/* What the sockets and the options need of each other. */
+static int check_tls(Config *config, const Smtpd *smtpd, const TlsCredentials *tls) {
+        if (!tls && listeners_need_tls(smtpd))
+                return config_complain(config, OPTION_SERVER_TLS_CERTIFICATE,
+                                "server-tls-certificate: it is needed for the socket on which clients begin with TLS (emailrelay-smtps.socket)");
+        if (config_flag(config, OPTION_SERVER_TLS_REQUIRED) && !tls)
+                return config_complain(config, OPTION_SERVER_TLS_REQUIRED,
+                                "server-tls-required: no client could send anything: set server-tls and server-tls-certificate");
+        if (config_is_set(config, OPTION_SERVER_AUTH_CONFIG) &&
+                        !config_is_set(config, OPTION_SERVER_AUTH))
+                return config_complain(config, OPTION_SERVER_AUTH_CONFIG,
+                                "server-auth-config: it has no effect without server-auth");
+        return 0;
+}
+
 static int apply(Service *service, Config *config, void *userdata) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
+        _cleanup_(tls_credentials_unrefp) TlsCredentials *tls = NULL;
+        _cleanup_(service_secrets_freep) ServiceSecrets *secrets = NULL;
+        MechanismRules rules;
         Smtpd *smtpd = userdata;
         int r;
 
         smtpd->service = service;
         r = settings_new(config, &settings);
+        if (r < 0)
+                return r;
+        r = service_tls_new(config, TLS_SERVER, smtpd->tls, &tls);
+        if (r < 0)
+                return r;
+        r = check_tls(config, smtpd, tls);
+        if (r < 0)
+                return r;
+        r = service_secrets_new(config, OPTION_SERVER_AUTH, true, &secrets);
+        if (r < 0)
+                return r;
+        r = service_mechanism_rules(
+                        config, OPTION_SERVER_AUTH_CONFIG, MECHANISM_RULES_SERVER, &rules);
         if (r < 0)
                 return r;
 
@@ -91,6 +122,12 @@ static int apply(Service *service, Config *config, void *userdata) {
 
         (void) settings_unref(smtpd->settings);
         smtpd->settings = take(settings);
+        (void) tls_credentials_unref(smtpd->tls);
+        smtpd->tls = take(tls);
+        smtpd->offer = offer_unref(smtpd->offer);
+        (void) service_secrets_free(smtpd->secrets);
+        smtpd->secrets = take(secrets);
+        smtpd->rules = rules;
         if (smtpd->n_listeners > 0)
                 listeners_resume(smtpd); /* the limits may have changed */
         return 0;
@@ -109,6 +146,9 @@ static int start(Service *service, void *userdata) {
         if (r < 0)
                 return r;
         r = wake_new(smtpd, &smtpd->wake);
+        if (r < 0)
+                return r;
+        r = attempts_new(&smtpd->attempts);
         if (r < 0)
                 return r;
         r = sd_event_add_time_relative(service_event(service), &smtpd->sweep_timer, CLOCK_MONOTONIC,
@@ -187,6 +227,10 @@ static void done(Service *service, void *userdata) {
         smtpd->sweep_timer = sd_event_source_disable_unref(smtpd->sweep_timer);
         smtpd->spool = spool_free(smtpd->spool);
         smtpd->settings = settings_unref(smtpd->settings);
+        smtpd->tls = tls_credentials_unref(smtpd->tls);
+        smtpd->offer = offer_unref(smtpd->offer);
+        smtpd->secrets = service_secrets_free(smtpd->secrets);
+        smtpd->attempts = attempts_free(smtpd->attempts);
 }
 
 int main(int argc, char **argv) {

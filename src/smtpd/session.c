@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/messages.h"
+#include "service/interfaces.h"
 #include "smtpd/session.h"
 
 enum {
@@ -43,6 +44,8 @@ static uint64_t session_deadline(const Session *session) {
         if (session->waiting)
                 return 0;
         deadline = earlier(0, session->last_input, settings->idle_timeout);
+        if (session->securing)
+                return earlier(deadline, session->tls_since, settings->tls_timeout);
         if (session->ending)
                 return earlier(deadline, session->last_input, GOODBYE_USEC);
         deadline = earlier(deadline, session->command_begun, settings->command_timeout);
@@ -87,6 +90,13 @@ static void on_deadline(Session *session) {
 
         if (session->ending) {
                 session_free(session); /* it does not even read its last reply */
+                return;
+        }
+        if (session->securing) {
+                log_event(LOG_NOTICE, LOG_MESSAGE_LIMIT, LOG_FIELDS(SESSION_FIELDS(session)),
+                                "closing session of %s: TLS handshake took longer than tls-timeout",
+                                session->peer);
+                session_free(session); /* there is no way to tell it */
                 return;
         }
         if (session->content_begun && settings->message_timeout &&
@@ -180,6 +190,16 @@ static int handle_event(Session *session, SmtpEvent event) {
                 session->content_begun = 0;
                 intake_drop(session->intake);
                 return 0;
+        case SMTP_STARTTLS:
+                session->securing = true; /* when 220 has been sent */
+                return 0;
+        case SMTP_AUTH:
+                return session_on_auth(session);
+        case SMTP_AUTH_RESPONSE:
+                return session_on_auth_response(session);
+        case SMTP_AUTH_CANCELLED:
+                session->exchange = exchange_free(session->exchange);
+                return 0;
         case SMTP_REFUSED:
                 log_refusal(session);
                 return 0;
@@ -211,11 +231,12 @@ static bool too_many_replies(const Session *session) {
 /* The service wants to end, and there is nothing here that it has to wait for. */
 static bool must_stop(const Session *session) {
         return service_stopping(session->smtpd->service) && !session->waiting && !session->ending &&
-               !smtp_server_in_transaction(session->server);
+               !session->securing && !smtp_server_in_transaction(session->server);
 }
 
 static bool may_feed(const Session *session) {
-        return !session->waiting && !session->ending && !too_many_replies(session);
+        return !session->waiting && !session->ending && !session->securing &&
+               !too_many_replies(session);
 }
 
 /* How much of the input the engine gets. A command line may be longer than a slice: then the slice grows with it,
@@ -290,13 +311,14 @@ static bool at_end(const Session *session) {
 
 /* Nothing is under way and nothing is waited for: it loses nothing by ending. */
 static bool is_idle(const Session *session) {
-        return !session->waiting && !session->ending &&
+        return !session->waiting && !session->ending && !session->securing &&
                !smtp_server_in_transaction(session->server);
 }
 
 /* The one place that decides what the connection waits for. */
 static void session_update(Session *session) {
-        bool reading = !session->ending && !session->eof && !too_many_replies(session);
+        bool reading = !session->ending && !session->eof && !session->securing &&
+                       !too_many_replies(session);
 
         if (session->waiting || session->ending)
                 session->command_begun = 0;
@@ -311,6 +333,8 @@ static void session_step(Session *session) {
         r = feed_and_send(session);
         if (r > 0 && at_end(session))
                 (void) connection_shutdown(session->connection); /* it is over anyway */
+        if (r > 0 && session->securing && !session->tls_begun)
+                r = session_expect_tls(session);
         if (r < 0 || (r > 0 && at_end(session))) {
                 session_free(session);
                 return;
@@ -332,7 +356,6 @@ static void on_connection_event(
         Session *session = userdata;
 
         (void) connection;
-        (void) error;
         switch (event) {
         case CONNECTION_INPUT:
                 session->last_input = clock_monotonic();
@@ -348,8 +371,15 @@ static void on_connection_event(
         case CONNECTION_DEADLINE:
                 on_deadline(session);
                 return;
+        case CONNECTION_SECURED:
+                if (session_secured(session) < 0)
+                        session_free(session);
+                else
+                        session_step(session);
+                return;
         case CONNECTION_ERROR:
         default:
+                session_tls_failed(session, error);
                 session_free(session);
         }
 }
@@ -365,6 +395,12 @@ static void note_uid(Session *session, int fd) {
                 return;
         (void) snprintf(session->uid, sizeof(session->uid), "%u", (unsigned) uid);
         (void) snprintf(session->peer + n, UID_TEXT_MAX, " (uid %u)", (unsigned) uid);
+}
+
+/* From the beginning: the port for it, or all that are no socket for local users. */
+static bool speaks_tls(const Session *session) {
+        return strcmp(session->socket_name, DESCRIPTOR_SMTPS) == 0 ||
+               (session->settings->tls_connection && !session->is_local);
 }
 
 int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name,
@@ -389,14 +425,23 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
                 (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
                                 sizeof(struct linger));
 
-        r = smtp_server_new(&session->settings->smtp, session->peer, &session->server);
+        session->is_local = strcmp(socket_name, DESCRIPTOR_SUBMIT) == 0;
+        session->securing = speaks_tls(session);
+        r = smtp_server_new(session->is_local ? &session->settings->smtp_local
+                                              : &session->settings->smtp,
+                        session->peer, &session->server);
         if (r >= 0)
+                r = session_offer_auth(session, peer);
+        if (r >= 0 && !session->securing) {
+                session->greeted = true;
                 r = smtp_server_greet(session->server);
+        }
         if (r >= 0)
                 r = connection_new(service_event(smtpd->service), fd, on_connection_event, session,
                                 &session->connection);
         if (r < 0) {
                 (void) smtp_server_free(session->server);
+                (void) offer_unref(session->offer);
                 (void) settings_unref(session->settings);
                 free(session);
                 return r;
@@ -448,6 +493,8 @@ void session_free(Session *session) {
         client_forget(smtpd, session->client_key);
 
         (void) bus_call_free(session->send);
+        (void) exchange_free(session->exchange);
+        (void) offer_unref(session->offer);
         session->intake = intake_free(session->intake);
         (void) smtp_server_free(session->server);
         (void) settings_unref(session->settings);

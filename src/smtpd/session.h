@@ -8,6 +8,7 @@
 #include "service/bus.h"
 #include "smtpd/smtpd.h"
 
+typedef struct Exchange Exchange;
 typedef struct Intake Intake;
 
 enum {
@@ -30,7 +31,15 @@ struct Session {
         char uid[UID_TEXT_MAX];                         /* of a unix socket's peer, else "" */
         const char *socket_name;
         uint64_t last_input, command_begun, content_begun; /* monotonic; 0 = not now */
-        bool waiting; /* for a worker or the forwarder: nothing is fed meanwhile */
+        Offer *offer;                                      /* of AUTH, NULL: there is none */
+        Exchange *exchange;                                /* the AUTH that is under way, or NULL */
+        const char *trust; /* keyword of the rule that trusts this address, or NULL */
+        bool is_local;     /* came by the socket for local users: neither TLS nor AUTH */
+        bool greeted;
+        bool securing;  /* TLS is to begin, or its handshake is under way: nothing is read or fed */
+        bool tls_begun; /* the handshake is under way */
+        uint64_t tls_since; /* monotonic, while securing */
+        bool waiting; /* for a worker, the forwarder or PAM, or a pause: nothing is fed meanwhile */
         bool ending;  /* 221 or 421 has been said: close when it is sent */
         bool eof;
         bool stalled; /* input is left because the peer has to read its replies first */
@@ -62,6 +71,21 @@ void idle_update(Session *session, bool idle);
 
 /* When the loop has ended and no worker runs any more: frees all sessions, whatever they wait for. */
 void sessions_free(Smtpd *smtpd);
+
+/* auth.c: what this client is offered, and whether it is trusted. 0 or -ENOMEM. */
+int session_offer_auth(Session *session, const NetAddress *peer);
+void session_offer_bound_auth(Session *session); /* TLS with channel binding has begun */
+
+/* SMTP_AUTH and SMTP_AUTH_RESPONSE. 0, or negative errno: the session cannot go on. */
+int session_on_auth(Session *session);
+int session_on_auth_response(Session *session);
+Exchange *exchange_free(Exchange *exchange);
+
+/* tls.c: TLS begins as soon as everything has been sent. 0, or negative errno: the session cannot go on. */
+int session_expect_tls(Session *session);
+int session_begin_tls(Session *session);
+int session_secured(Session *session);
+void session_tls_failed(Session *session, int error); /* for the log */
 
 /* The message of a session (intake.c) */
 

@@ -77,6 +77,17 @@ int settings_new(Config *config, Settings **ret) {
                         .received_max = (unsigned) config_number(config, OPTION_MAX_RECEIVED),
                         .trace = config_flag(config, OPTION_VERBOSE) ? service_log_dialogue : NULL,
         };
+        settings->smtp_local = settings->smtp;
+        settings->smtp.tls_offered = config_flag(config, OPTION_SERVER_TLS);
+        settings->smtp.tls_required = config_flag(config, OPTION_SERVER_TLS_REQUIRED);
+        settings->smtp.auth_required = config_is_set(config, OPTION_SERVER_AUTH);
+        settings->smtp.auth_failures_max =
+                        (unsigned) config_number(config, OPTION_MAX_AUTH_FAILURES);
+        settings->auth_failures_per_client_max =
+                        (unsigned) config_number(config, OPTION_MAX_AUTH_FAILURES_PER_CLIENT);
+        settings->auth_failure_pause = config_number(config, OPTION_AUTH_FAILURE_PAUSE);
+        settings->tls_connection = config_flag(config, OPTION_SERVER_TLS_CONNECTION);
+        settings->tls_timeout = config_number(config, OPTION_TLS_TIMEOUT);
         settings->remote_clients = config_flag(config, OPTION_REMOTE_CLIENTS);
         settings->anonymous_content = anonymous(config, "content");
         settings->forward_on_disconnect = config_flag(config, OPTION_FORWARD_ON_DISCONNECT);

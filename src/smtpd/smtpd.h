@@ -10,6 +10,8 @@
  *   handshake.c the PROXY header of a connection from a load balancer
  *   session.c   one connection: octets between socket and protocol engine, deadlines, the end
  *   idle.c      which session gives way when there are too many
+ *   auth.c      AUTH: offer, exchange, the cost of failing
+ *   tls.c       STARTTLS and implicit TLS
  *   intake.c    the message of a session: Received line, chunks to the worker threads, commit
  *   committer.c commits, many at a time
  *   notify.c    telling the forwarder: Wake, Send */
@@ -17,8 +19,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "auth/attempts.h"
 #include "base/workers.h"
 #include "net/address.h"
+#include "service/credentials.h"
 #include "service/service.h"
 #include "smtpd/settings.h"
 #include "spool/spool.h"
@@ -26,6 +30,7 @@
 typedef struct Committer Committer;
 typedef struct Handshake Handshake;
 typedef struct Listener Listener;
+typedef struct Offer Offer;
 typedef struct Session Session;
 typedef struct Sweep Sweep;
 typedef struct Wake Wake;
@@ -40,6 +45,11 @@ typedef struct Client Client;
 typedef struct Smtpd {
         Service *service;
         Settings *settings;
+        TlsCredentials *tls;     /* NULL: there is no certificate */
+        ServiceSecrets *secrets; /* NULL: no server-auth */
+        MechanismRules rules;
+        Offer *offer; /* made of these, NULL: not yet */
+        Attempts *attempts;
         Spool *spool;
         Workers *workers;
         Committer *committer;
@@ -59,7 +69,12 @@ typedef struct Smtpd {
         uint64_t n_accepted, n_octets, n_refused;
 } Smtpd;
 
+/* auth.c */
+Offer *offer_ref(Offer *offer);
+Offer *offer_unref(Offer *offer);
+
 /* listener.c */
+bool listeners_need_tls(const Smtpd *smtpd); /* one of them speaks TLS from the beginning */
 int listeners_open(Smtpd *smtpd);
 void listeners_close(Smtpd *smtpd);
 void listeners_pause(Smtpd *smtpd);
