@@ -4,7 +4,7 @@
  * has become of it. Whoever holds the lock may change the names, so every step is an operation that
  * fails when it is not as expected, never a look and then a change. Deliveries are not synced: a
  * power cut may bring a message back that was sent in the last seconds, as any relay may send
- * twice. */
+ * twice. It comes back under the last name that was synced, be it .ready, .envelope or .busy. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -76,6 +76,10 @@ int spool_claim(Spool *spool, const char *id, Claim **ret) {
         if (r < 0)
                 return r;
 
+        /* First, even where there is an .envelope: it may be half of a rename that takes two steps. */
+        r = spool_publish(spool, id);
+        if (r < 0 && r != -ENOENT && r != -EEXIST)
+                return r;
         r = spool_rename(spool, spool_name(id, SUFFIX_ENVELOPE, "").text, claim_name(claim).text);
         if (r == -ENOENT || r == -EEXIST)
                 r = adopt(claim);

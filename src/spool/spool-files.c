@@ -53,9 +53,14 @@ bool spool_same_file(Spool *spool, const char *a, const char *b) {
 /* For file systems that cannot rename without replacing (some network ones): a second name, then
  * the first goes. */
 static int rename_by_link(Spool *spool, const char *from, const char *to) {
+        int r;
+
         if (linkat(spool->dir_fd, from, spool->dir_fd, to, 0) < 0)
                 return -errno;
-        return spool_unlink(spool, from);
+        r = spool_unlink(spool, from);
+        if (r < 0)
+                (void) spool_unlink(spool, to); /* it is not renamed, then */
+        return r;
 }
 
 int spool_rename(Spool *spool, const char *from, const char *to) {
@@ -88,11 +93,12 @@ int spool_sync_directory(Spool *spool) {
 
 bool spool_content_in_use(Spool *spool, const char *id) {
         static const char *const suffixes[] = {SUFFIX_ENVELOPE, SUFFIX_BUSY, SUFFIX_BAD};
+        SpoolName ready;
 
         for (size_t i = 0; i < ELEMENTSOF(suffixes); i++)
                 if (spool_exists(spool, spool_name(id, suffixes[i], "").text))
                         return true;
-        return false;
+        return spool_find_ready(spool, id, &ready) != -ENOENT;
 }
 
 /* When root is the first to look at the directory of a service, the service must be able to open the file, too. */
@@ -153,6 +159,22 @@ int spool_lock(int lock_fd, const char *id) {
 
 void spool_unlock(int lock_fd, const char *id) {
         (void) change_lock(lock_fd, id, F_UNLCK); /* of a lock we hold: cannot fail */
+}
+
+bool spool_is_locked(Spool *spool, const char *id) {
+        _cleanup_(closep) int fd = -1;
+        struct flock lock = {
+                        .l_type = F_WRLCK,
+                        .l_whence = SEEK_SET,
+                        .l_start = lock_offset(id),
+                        .l_len = 1,
+        };
+
+        /* for reading: whoever only looks may have no more rights */
+        fd = openat(spool->dir_fd, LOCK_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return errno != ENOENT;
+        return fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
 }
 
 int write_all(int fd, const void *data, size_t size) {

@@ -16,6 +16,8 @@
 
 enum {
         SPOOL_FILE_MODE = 0660, /* of every file, whatever the umask */
+        SPOOL_SYNC_MAX = 129, /* files that are synced at once: of 64 messages, and the directory */
+        N_SYNC_CONTEXTS = 16, /* threads that sync side by side; more of them sync file by file */
 };
 
 #define SUFFIX_CONTENT     ".content"
@@ -24,7 +26,8 @@ enum {
 #define SUFFIX_NEW         ".envelope.new"
 #define SUFFIX_BUSY        ".envelope.busy"
 #define SUFFIX_BAD         ".envelope.bad"
-#define SUFFIX_TMP         ".tmp" /* behind one of the above */
+#define SUFFIX_READY       ".ready" /* behind .envelope and .SIZE: ready.c */
+#define SUFFIX_TMP         ".tmp"   /* behind one of the others */
 
 struct Spool {
         char *path;
@@ -33,6 +36,8 @@ struct Spool {
         atomic_bool no_tmpfile; /* the file system has no O_TMPFILE */
         uint32_t instance;      /* N of the ids made here */
         atomic_uint_fast64_t sequence;
+        atomic_uint n_syncs;
+        atomic_ulong sync_contexts[N_SYNC_CONTEXTS]; /* not in use at the moment; 0 = none */
 };
 
 /* The name of one file of a message. */
@@ -58,6 +63,9 @@ int spool_lock_open(Spool *spool);
 int spool_lock(int lock_fd, const char *id);
 void spool_unlock(int lock_fd, const char *id);
 
+/* True while somebody works on the id, and when that cannot be told. */
+bool spool_is_locked(Spool *spool, const char *id);
+
 /* Creates a file that must not exist, 0660 whatever the umask, for writing. The descriptor or
  * negative errno. */
 int spool_create(Spool *spool, const char *name);
@@ -73,6 +81,28 @@ bool spool_exists(Spool *spool, const char *name);
 
 /* Makes the directory's entries durable. 0 or negative errno. */
 int spool_sync_directory(Spool *spool);
+
+/* fsync() for up to SPOOL_SYNC_MAX descriptors, as far as possible side by side. Each has a result:
+ * 0 or negative errno. */
+void spool_sync(Spool *spool, const int fds[], size_t n, int ret_results[]);
+
+/* Frees what spool_sync() keeps. */
+void spool_sync_done(Spool *spool);
+
+/* The name of the envelope of a message whose content has that many octets, while it is synced. */
+SpoolName spool_ready_name(const char *id, uint64_t size);
+
+/* True for such a name, of an id of our form. */
+bool spool_parse_ready(const char *name, SpoolName *ret_id);
+
+/* The .ready of an id that is complete: the content is there and has SIZE octets, the envelope can be
+ * read. It is a message when nobody has the id's lock. 0; -ENOENT when there is none, or it is not
+ * complete; other negative errno. */
+int spool_find_ready(Spool *spool, const char *id, SpoolName *ret_name);
+
+/* Renames a complete .ready to .envelope; the caller has the id's lock. 0; -ENOENT as above; -EEXIST when
+ * there is another .envelope of the id; other negative errno. */
+int spool_publish(Spool *spool, const char *id);
 
 /* True while a message that may still be sent or looked at uses the id's content file. */
 bool spool_content_in_use(Spool *spool, const char *id);

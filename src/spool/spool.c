@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* The spool directory: opening it, message ids, and looking at what is there without claiming it.
- * Storing is in spool-write.c, claiming and settling in claim.c, clearing up after a crash in
- * sweep.c. */
+ * Storing is in spool-write.c and sync.c, claiming and settling in claim.c, what a crash leaves in
+ * ready.c and sweep.c. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -127,6 +127,7 @@ Spool *spool_free(Spool *spool) {
         if (!spool)
                 return NULL;
 
+        spool_sync_done(spool);
         (void) close_fd(spool->dir_fd);
         free(spool->path);
         free(spool);
@@ -153,6 +154,24 @@ static bool parse_name(const char *name, SpoolName *ret_id, SpoolState *ret_stat
                 return spool_id_valid(ret_id->text);
         }
         return false;
+}
+
+/* The state of a .ready: until its writer lets go of it nobody knows whether it will be mail. False for
+ * what is no message and will not become one, and beside an .envelope of the same id: then it is
+ * the same, in the middle of a rename that takes two steps, or cannot be had before the other is
+ * gone. */
+static bool judge_ready(Spool *spool, const char *name, SpoolName *ret_id, SpoolState *ret_state) {
+        SpoolName complete;
+
+        if (!spool_parse_ready(name, ret_id) ||
+                        spool_exists(spool, spool_name(ret_id->text, SUFFIX_ENVELOPE, "").text))
+                return false;
+        *ret_state = SPOOL_STATE_NEW;
+        if (spool_is_locked(spool, ret_id->text))
+                return true;
+        *ret_state = SPOOL_STATE_QUEUED;
+        return spool_find_ready(spool, ret_id->text, &complete) == 0 &&
+               strcmp(complete.text, name) == 0;
 }
 
 static void closedirp(DIR **directory) {
@@ -182,7 +201,9 @@ int spool_scan(Spool *spool, SpoolScan callback, void *userdata) {
                 SpoolName id;
                 int r;
 
-                if (entry->d_type == DT_DIR || !parse_name(entry->d_name, &id, &state))
+                if (entry->d_type == DT_DIR ||
+                                (!parse_name(entry->d_name, &id, &state) &&
+                                                !judge_ready(spool, entry->d_name, &id, &state)))
                         continue;
                 r = callback(id.text, state, userdata);
                 if (r != 0)
@@ -191,17 +212,38 @@ int spool_scan(Spool *spool, SpoolScan callback, void *userdata) {
         return -errno;
 }
 
+/* The name of the envelope in a state that has two: a .ready is new while its writer works on it, and
+ * queued when it has been left. */
+static int find_other_name(Spool *spool, const char *id, SpoolState state, SpoolName *ret_name) {
+        int r;
+
+        if (state != SPOOL_STATE_NEW && state != SPOOL_STATE_QUEUED)
+                return -ENOENT;
+        r = spool_find_ready(spool, id, ret_name);
+        if (r < 0)
+                return r;
+        return spool_is_locked(spool, id) == (state == SPOOL_STATE_NEW) ? 0 : -ENOENT;
+}
+
 int spool_peek(Spool *spool, const char *id, SpoolState state, Envelope **ret_envelope,
                 uint64_t *ret_size, uint64_t *ret_mtime_usec, char **ret_why) {
         _cleanup_(envelope_freep) Envelope *envelope = NULL;
         uint64_t mtime_usec;
         struct stat st;
+        SpoolName name;
         int r;
 
         if (!spool_id_valid(id))
                 return -ENOENT;
-        r = spool_read_envelope(spool, spool_name(id, spool_state_suffix(state), "").text,
-                        ret_envelope ? &envelope : NULL, &mtime_usec, ret_why);
+        name = spool_name(id, spool_state_suffix(state), "");
+        r = spool_read_envelope(
+                        spool, name.text, ret_envelope ? &envelope : NULL, &mtime_usec, ret_why);
+        if (r == -ENOENT) {
+                r = find_other_name(spool, id, state, &name);
+                if (r == 0)
+                        r = spool_read_envelope(spool, name.text, ret_envelope ? &envelope : NULL,
+                                        &mtime_usec, ret_why);
+        }
         if (r < 0)
                 return r;
 

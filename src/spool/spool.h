@@ -18,7 +18,7 @@ typedef struct SpoolWriter SpoolWriter;
 typedef struct Claim Claim;
 
 enum {
-        SPOOL_ID_MAX = 200, /* octets of a message id, without the NUL: so that id + ".envelope.busy.tmp" is a file name */
+        SPOOL_ID_MAX = 200, /* octets of a message id, without the NUL: so that id + ".envelope.18446744073709551615.ready" is a file name */
 };
 
 /* True for what may be a message id: 1..SPOOL_ID_MAX octets, no '/', no control characters, not
@@ -58,24 +58,26 @@ uint64_t spool_writer_size(const SpoolWriter *writer);
  * errno of the disk (-ENOSPC, -EDQUOT, -EROFS, -EIO, …); after an error the writer can only be freed. */
 int spool_writer_append(SpoolWriter *writer, const void *data, size_t size);
 
-/* Gives the message its names and makes it durable: ID.envelope.new written, ID.content linked without
- * replacing, both synced, the envelope renamed without replacing to ID.envelope, the directory synced. When this
- * returns 0 the message is on stable storage (rule 1). On an error every name is removed again (content before
- * envelope), nothing can be forwarded (rule 2), and the failed sync is not tried again. A message
+/* Gives the message its names and makes it durable: ID.envelope.SIZE.ready written (SIZE: the octets of the content), ID.content
+ * linked without replacing, both and the directory synced, the envelope renamed without replacing to
+ * ID.envelope. That rename is not synced: what was synced is a message under either name (see
+ * spool_claim()). When this returns 0 the message is on stable storage (rule 1). On an error every
+ * name is removed again (content before envelope), nothing can be forwarded (rule 2), and the failed sync is not
+ * tried again; after a crash before it returns the message may be forwarded or not. A message
  * without content gets an empty file. The envelope has its name before the content, so that a crash never leaves a
  * bare content file, which nobody could tell from a mailbox's. */
 int spool_writer_commit(SpoolWriter *writer, const Envelope *envelope);
 
 /* Commits several messages of one spool side by side, which costs less than one after the other: the file
- * system's journal is written a few times for all of them. Each has a result of its own, as above. */
+ * system's journal is written once for all of them. Each has a result of its own, as above. */
 void spool_commit_batch(SpoolWriter *const writers[], const Envelope *const envelopes[], size_t n,
                 int ret_results[]);
 
 /* ── Listing ──────────────────────────────────────────────────────────────────────────────── */
 
 typedef enum SpoolState {
-        SPOOL_STATE_NEW,    /* .envelope.new */
-        SPOOL_STATE_QUEUED, /* .envelope */
+        SPOOL_STATE_NEW,    /* .envelope.new, or .envelope.SIZE.ready being committed */
+        SPOOL_STATE_QUEUED, /* .envelope, or a complete .envelope.SIZE.ready left by a crash */
         SPOOL_STATE_BUSY,   /* .envelope.busy: claimed, or left by a crash */
         SPOOL_STATE_BAD,    /* .envelope.bad */
         _SPOOL_STATE_MAX,
@@ -86,11 +88,12 @@ const char *spool_state_name(SpoolState state); /* "new", "queued", "busy", "fai
 /* Called per envelope file, in directory order; a non-zero return ends the scan and is returned. */
 typedef int (*SpoolScan)(const char *id, SpoolState state, void *userdata);
 
-/* One pass over the directory, names only, no stat. 0, the callback's value, or negative errno. */
+/* One pass over the directory, names only, no stat, but for a .ready: is somebody working on it, is it complete? One that is
+ * neither is left out, as is one beside an .envelope of its id. 0, the callback's value, or negative errno. */
 int spool_scan(Spool *spool, SpoolScan callback, void *userdata);
 
 /* What is known of one message without claiming it: reads the envelope in the given state. ret_size gets
- * the content's octets (0 when it is missing). Outputs may be NULL. 0; -ENOENT when it is not in that state (any more);
+ * the content's octets (0 when it is missing). A .ready is found as spool_scan() calls it. Outputs may be NULL. 0; -ENOENT when it is not in that state (any more);
  * -EBADMSG or -E2BIG with *ret_why as envelope_parse(); other negative errno. */
 int spool_peek(Spool *spool, const char *id, SpoolState state, Envelope **ret_envelope,
                 uint64_t *ret_size, uint64_t *ret_mtime_usec, char **ret_why);
@@ -99,7 +102,8 @@ int spool_peek(Spool *spool, const char *id, SpoolState state, Envelope **ret_en
 
 /* Claims a queued message, or one whose .busy was left by a dead forwarder: an open-file-description write
  * lock on one byte of .lock at the offset the id hashes to, then the rename to .busy without replacing (rule
- * 3). 0; -EAGAIN when another holds it; -ENOENT when it is gone; other negative errno. Where .envelope and a left-over .busy of
+ * 3). A .ready that nobody is working on, whose envelope can be read and whose content has SIZE octets is claimed like an .envelope; an
+ * incomplete one is none. 0; -EAGAIN when another holds it; -ENOENT when it is gone; other negative errno. Where .envelope and a left-over .busy of
  * the same id both exist, the .busy is claimed and the .envelope stays for a later claim. */
 int spool_claim(Spool *spool, const char *id, Claim **ret);
 
@@ -137,9 +141,10 @@ int claim_update(Claim *claim, const Envelope *envelope);
 
 /* ── Sweeping ─────────────────────────────────────────────────────────────────────────────── */
 
-/* Removes what a crash left: our own (emailrelay.N.TIME.SEQ) *.content.new, *.envelope.new with their
- * content, *.tmp, older than `min_age_usec` and whose id's lock is free. Never a bare .content: mailboxes may
- * share it, except the content that belongs to an .envelope.new being removed. ret_removed counts files.
+/* Clears up what a crash left, of our own (emailrelay.N.TIME.SEQ), where the id's lock is free. Renames a complete .ready to .envelope,
+ * however young. Removes *.content.new, *.envelope.new and incomplete *.ready with their content, *.tmp, when
+ * they are older than `min_age_usec`. Never a bare .content: mailboxes may share it, except the content
+ * that belongs to an envelope being removed. ret_removed counts files.
  * A writer holds the id's lock from the moment it has a name on disk until commit ends, so sweeping beside it is safe.
  * 0 or negative errno. */
 int spool_sweep(Spool *spool, uint64_t min_age_usec, unsigned *ret_removed);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Clears away what a crash left. Only files of our own ids that nobody works on, and of content
- * only what belongs to a message that was never acknowledged or is already delivered. */
+ * only what belongs to a message that was never acknowledged or is already delivered. A message that is
+ * complete but for its last rename gets that. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -45,7 +46,7 @@ static const char *parse_debris(const char *name, SpoolName *ret_id) {
                 ret_id->text[size - suffix_size] = '\0';
                 return spool_id_is_ours(ret_id->text) ? debris_suffixes[i] : NULL;
         }
-        return NULL;
+        return spool_parse_ready(name, ret_id) ? SUFFIX_READY : NULL;
 }
 
 static bool is_old_enough(const Sweep *sweep, const struct stat *st) {
@@ -65,8 +66,8 @@ static int remove_file(Sweep *sweep, const char *name) {
         return r == -ENOENT ? 0 : r;
 }
 
-/* The content first: without the .envelope.new nobody could tell whose it was. */
-static int remove_message(Sweep *sweep, const char *id) {
+/* The content first: without the envelope nobody could tell whose it was. */
+static int remove_message(Sweep *sweep, const char *name, const char *id) {
         int r;
 
         if (!spool_content_in_use(sweep->spool, id)) {
@@ -74,23 +75,49 @@ static int remove_message(Sweep *sweep, const char *id) {
                 if (r < 0)
                         return r;
         }
-        return remove_file(sweep, spool_name(id, SUFFIX_NEW, "").text);
+        return remove_file(sweep, name);
+}
+
+/* 1 when it is a message: published, or waiting behind another of its id. 0 when it is debris, or
+ * negative errno. */
+static int publish(Sweep *sweep, const char *name, const char *id) {
+        SpoolName complete;
+        int r;
+
+        r = spool_find_ready(sweep->spool, id, &complete);
+        if (r == -ENOENT || (r == 0 && strcmp(complete.text, name) != 0))
+                return 0;
+        if (r == 0)
+                r = spool_publish(sweep->spool, id);
+        return r == 0 || r == -EEXIST ? 1 : r;
+}
+
+static int clear(Sweep *sweep, const char *name, const char *id, const char *suffix) {
+        bool ready = strcmp(suffix, SUFFIX_READY) == 0;
+        struct stat st;
+        int r;
+
+        /* Looked at only now: until we had the lock its owner could have finished. */
+        if (fstatat(sweep->spool->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (ready) {
+                r = publish(sweep, name, id);
+                if (r != 0)
+                        return MIN_OF(r, 0);
+        }
+        if (!is_old_enough(sweep, &st))
+                return 0;
+        return ready || strcmp(suffix, SUFFIX_NEW) == 0 ? remove_message(sweep, name, id)
+                                                        : remove_file(sweep, name);
 }
 
 static int sweep_file(Sweep *sweep, const char *name, const char *id, const char *suffix) {
-        struct stat st;
         int r;
 
         r = spool_lock(sweep->lock_fd, id);
         if (r < 0)
                 return r == -EAGAIN ? 0 : r; /* it is being worked on */
-
-        /* Looked at only now: until we had the lock its owner could have finished. */
-        if (fstatat(sweep->spool->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                r = errno == ENOENT ? 0 : -errno;
-        else if (is_old_enough(sweep, &st))
-                r = strcmp(suffix, SUFFIX_NEW) == 0 ? remove_message(sweep, id)
-                                                    : remove_file(sweep, name);
+        r = clear(sweep, name, id, suffix);
         spool_unlock(sweep->lock_fd, id);
         return r;
 }

@@ -2,14 +2,16 @@
 
 /* Makes the disk fail, or the process die, at a chosen moment: a library for LD_PRELOAD. It stands in
  * front of the calls by which a process changes files, looks at those that concern one directory, and
- * lets the others pass. What bypasses the C library's functions (stdio, raw system calls) is not
- * seen.
+ * lets the others pass. What bypasses the C library's functions (stdio, system calls other than by
+ * syscall()) is not seen.
  *
  *   EMAILRELAY_FAULT_DIR=DIR   the directory, as an absolute path without links
  *   EMAILRELAY_FAULT=RULE,…    RULE is KIND:N:ACTION
  *       KIND    any, open (with O_CREAT or O_TRUNC), tmpfile (with O_TMPFILE), write, fsync,
  *               fdatasync, syncfs, link, rename, renameat2 (a rename with flags; counted as rename
- *               too), unlink, truncate
+ *               too), unlink, truncate, range (a sync_file_range() that waits), aio (getting an
+ *               asynchronous fsync under way: io_setup() and each fsync in an io_submit(); not
+ *               among "any", as who is refused can do without)
  *       N       which call of that kind, from 1, or "every"
  *       ACTION  kill: SIGKILL instead of the call; or the name of an errno: the call fails with it
  *   EMAILRELAY_FAULT_LOG=FILE  a record is appended for every call that took effect, so that a
@@ -25,9 +27,11 @@
 #undef _FILE_OFFSET_BITS
 #undef _FORTIFY_SOURCE
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/aio_abi.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -45,6 +49,7 @@
 
 enum {
         N_RULES_MAX = 8,
+        N_EVENTS_MAX = 200,
         LOG_FD_MIN = 200, /* out of the way of descriptors that programs count on */
         PATH_SIZE = 2 * PATH_MAX + 2,
 };
@@ -75,6 +80,7 @@ static const struct {
                 {"EROFS", EROFS},
                 {"EACCES", EACCES},
                 {"EMFILE", EMFILE},
+                {"EAGAIN", EAGAIN},
                 {"EINVAL", EINVAL},
                 {"EOPNOTSUPP", EOPNOTSUPP},
 };
@@ -198,7 +204,8 @@ static bool fails(const char *kind, const char *other_kind) {
                 Rule *rule = &fault.rules[i];
                 unsigned long count;
 
-                if (strcmp(rule->kind, "any") != 0 && strcmp(rule->kind, kind) != 0 &&
+                if ((strcmp(rule->kind, "any") != 0 || strcmp(kind, "aio") == 0) &&
+                                strcmp(rule->kind, kind) != 0 &&
                                 (!other_kind || strcmp(rule->kind, other_kind) != 0))
                         continue;
                 count = atomic_fetch_add(&rule->count, 1) + 1;
@@ -433,6 +440,93 @@ EXPORT int fdatasync(int fd) {
 
 EXPORT int syncfs(int fd) {
         return do_sync(fd, "syncfs", SYS_syncfs);
+}
+
+EXPORT int sync_file_range(int fd, off_t offset, off_t size, unsigned flags) {
+        if ((flags & SYNC_FILE_RANGE_WAIT_AFTER) && is_ours(fd) && fails("range", NULL))
+                return -1;
+        return (int) syscall(SYS_sync_file_range, fd, offset, size, flags);
+}
+
+/* ── Asynchronous syncs ───────────────────────────────────────────────────────────────────── */
+
+/* Done when they are submitted, one after the other; the results are kept until they are asked for. */
+typedef struct Context {
+        struct io_event events[N_EVENTS_MAX];
+        size_t n;
+} Context;
+
+static long call(long number, const long arguments[static 6]) {
+        static long (*real)(long, ...);
+
+        if (!real)
+                *(void **) &real = dlsym(RTLD_NEXT, "syscall");
+        return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+                        arguments[5]);
+}
+
+static long do_setup(aio_context_t *ret) {
+        Context *context;
+
+        if (fails("aio", NULL))
+                return -1;
+        context = calloc(1, sizeof(Context));
+        if (!context)
+                give_up("no memory", "io_setup");
+        *ret = (aio_context_t) context;
+        return 0;
+}
+
+static long do_submit(Context *context, size_t n, struct iocb *const *blocks) {
+        for (size_t i = 0; i < n; i++) {
+                int r;
+
+                if (blocks[i]->aio_lio_opcode != IOCB_CMD_FSYNC || context->n == N_EVENTS_MAX)
+                        give_up("not expected", "io_submit");
+                if (fails("aio", NULL))
+                        return i > 0 ? (long) i : -1;
+                r = do_sync((int) blocks[i]->aio_fildes, "fsync", SYS_fsync);
+                context->events[context->n++] = (struct io_event){
+                                .data = blocks[i]->aio_data,
+                                .res = r < 0 ? -errno : 0,
+                };
+        }
+        return (long) n;
+}
+
+/* The last one first, as there is no order to rely on. */
+static long do_getevents(Context *context, size_t n, struct io_event *ret) {
+        size_t i = 0;
+
+        while (i < n && context->n > 0)
+                ret[i++] = context->events[--context->n];
+        return (long) i;
+}
+
+EXPORT long syscall(long number, ...) {
+        long arguments[6];
+        va_list list;
+
+        va_start(list, number);
+        for (size_t i = 0; i < 6; i++)
+                arguments[i] = va_arg(list, long); /* more than there are: whatever is there */
+        va_end(list);
+        if (fault.directory[0] == '\0')
+                return call(number, arguments);
+
+        if (number == SYS_io_setup)
+                return do_setup((aio_context_t *) arguments[1]);
+        if (number == SYS_io_submit)
+                return do_submit((Context *) arguments[0], (size_t) arguments[1],
+                                (struct iocb *const *) arguments[2]);
+        if (number == SYS_io_getevents)
+                return do_getevents((Context *) arguments[0], (size_t) arguments[2],
+                                (struct io_event *) arguments[3]);
+        if (number == SYS_io_destroy) {
+                free((Context *) arguments[0]);
+                return 0;
+        }
+        return call(number, arguments);
 }
 
 EXPORT int linkat(int from_at, const char *from, int to_at, const char *to, int flags) {

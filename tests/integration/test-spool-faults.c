@@ -143,6 +143,9 @@ static const struct {
                 /* file systems without O_TMPFILE, without RENAME_NOREPLACE, without both */
                 {"commit 1 2 1", "tmpfile:every:EOPNOTSUPP", 1, 2},
                 {"commit 1 2 1", "renameat2:every:EINVAL", 1, 2},
+                /* without asynchronous syncs, and when they run out in between */
+                {"commit 1 2 2", "aio:every:EAGAIN", 2, 4},
+                {"commit 1 2 2", "aio:4:EAGAIN", 2, 4},
                 {"commit 1 2 1", "tmpfile:every:EOPNOTSUPP,renameat2:every:EINVAL", 1, 2},
 };
 
@@ -244,7 +247,13 @@ Test(spool_faults, disk_refuses_always_while_storing) {
                         {"any:every:EROFS", EROFS, true},
                         {"fsync:every:EIO,unlink:every:EIO", EIO, false},
                         {"write:2:ENOSPC,unlink:every:EIO", ENOSPC, false},
-                        {"fsync:3:EIO,rename:2:EIO", EIO, true},
+                        {"fsync:3:EIO,rename:1:EIO", EIO, true},
+                        {"range:every:EIO", EIO, true},
+                        {"range:2:ENOSPC,fsync:every:EIO", ENOSPC, true},
+                        {"range:2:EIO,unlink:every:EIO", EIO, false},
+                        {"write:4:ENOSPC,unlink:every:EIO", ENOSPC, false},
+                        {"link:1:ENOSPC,unlink:every:EIO", ENOSPC, false},
+                        {"rename:1:EIO,unlink:every:EIO", EIO, false},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -272,7 +281,7 @@ Test(spool_faults, refused_but_not_removable) {
         bool killed;
 
         set_up();
-        output = faults_run(directory, "commit 1 1 1", "fsync:3:EIO,rename:2:EIO,unlink:every:EIO",
+        output = faults_run(directory, "commit 1 1 1", "fsync:3:EIO,rename:1:EIO,unlink:every:EIO",
                         NULL, &killed);
         cr_assert_eq(check_answers(output, EIO).n_refused, 1);
         cr_assert_eq(count_messages().n_live, 1);

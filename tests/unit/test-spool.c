@@ -149,7 +149,7 @@ Test(spool, writer_without_commit) {
 }
 
 Test(spool, commit_never_replaces) {
-        static const char *const suffixes[] = {".envelope", ".envelope.new", ".content"};
+        static const char *const suffixes[] = {".envelope", ".envelope.1.ready", ".content"};
 
         for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
                 _cleanup_(envelope_freep) Envelope *envelope = make_envelope("a");
