@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* HMAC cut in two: the chaining values of the hash after one block of the key, inside and outside, and the rest later (RFC
- * 2104, section 4). nettle's contexts are public and begin with the chaining value, which is why it is nettle. */
+/* HMAC cut in two: the chaining values of the hash after one block of the key, inside and outside,
+ * and the rest later (RFC 2104, section 4). nettle's contexts are public and begin with the
+ * chaining value, which is why it is nettle. */
 
 #include <assert.h>
 #include <errno.h>
@@ -68,7 +69,8 @@ size_t auth_hash_size(AuthHash hash) {
 
 /* ---- chaining values ---- */
 
-/* Words with the lowest octet first, whatever order the hash itself has in its digests: so the classic program writes them. */
+/* Words with the lowest octet first, whatever order the hash itself has in its digests: so the
+ * classic program writes them. */
 static void store(AuthHash hash, const Context *context, uint8_t *ret) {
         size_t word_size = hashes[hash].word_size;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* The hashes of passwords, and the HMAC state by which a secrets file may hold one: what HMAC (RFC 2104) has computed when the
- * key is in and the text is not. It answers every CRAM challenge, and the password cannot be had from it. */
+/* The hashes of passwords, and the HMAC state by which a secrets file may hold one: what HMAC (RFC
+ * 2104) has computed when the key is in and the text is not. It answers every CRAM challenge, and
+ * the password cannot be had from it. */
 
 #include <stdbool.h>
 #include <stddef.h>

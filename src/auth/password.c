@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Passwords. SASLprep is GNU SASL's; what it refuses is taken as octets, since old files hold passwords in all kinds of
- * character sets. */
+/* Passwords. SASLprep is GNU SASL's; what it refuses is taken as octets, since old files hold
+ * passwords in all kinds of character sets. */
 
 #include <errno.h>
 #include <gsasl.h>

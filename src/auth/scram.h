@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What a server holds to check SCRAM (RFC 5802, RFC 7677) without the password: salt, iterations and two keys. As text
- * SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY, with base64, as other programs write it too. */
+/* What a server holds to check SCRAM (RFC 5802, RFC 7677) without the password: salt, iterations
+ * and two keys. As text SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY, with base64, as other
+ * programs write it too. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -42,8 +43,8 @@ typedef struct ScramSecret {
 /* True for the hashes that have a SCRAM mechanism. */
 bool scram_has_hash(AuthHash hash);
 
-/* Computes the keys of a password, which is prepared by SASLprep if it can be (password.h). Takes about as long as
- * `iterations` HMACs: 4096 are a few milliseconds. 0 or -ENOMEM. */
+/* Computes the keys of a password, which is prepared by SASLprep if it can be (password.h). Takes
+ * about as long as `iterations` HMACs: 4096 are a few milliseconds. 0 or -ENOMEM. */
 int scram_keys_from_password(const ScramParameters *parameters, const char *password, size_t size,
                 ScramKeys *ret);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Secrets files on disk. Whether one has changed is seen by what stat(2) says, the time of change of the inode with it, since a file
- * that was refused for its mode is cured by chmod. */
+/* Secrets files on disk. Whether one has changed is seen by what stat(2) says, the time of change
+ * of the inode with it, since a file that was refused for its mode is cured by chmod. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -182,8 +182,8 @@ static int read_file(SecretsFile *file, Secrets **ret) {
 
 /* ---- construction ---- */
 
-/* The same for all programs of a machine and over restarts, so that a user who does not exist has the same salt tomorrow. It need
- * not be kept from local users, who can see who exists. */
+/* The same for all programs of a machine and over restarts, so that a user who does not exist has
+ * the same salt tomorrow. It need not be kept from local users, who can see who exists. */
 static bool make_key(SecretsKey *ret) {
         sd_id128_t id;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What secrets.c (answers) and secrets-parse.c (files) share: the inside of Secrets, and how they are filled. */
+/* What secrets.c (answers) and secrets-parse.c (files) share: the inside of Secrets, and how they
+ * are filled. */
 
 #include "auth/secrets.h"
 #include "auth/trust.h"
@@ -35,8 +36,8 @@ DEFINE_CLEANUP(Secret, secret_free)
 /* One reference. `key` NULL: random. 0, -ENOMEM, or what getrandom() says. */
 int secrets_new(const SecretsKey *key, Secrets **ret);
 
-/* Takes the secret and returns 0. 1 when there is one of that kind for that user or selector: *ret_other is that, and the new
- * one is the caller's still. -ENOMEM. */
+/* Takes the secret and returns 0. 1 when there is one of that kind for that user or selector:
+ * *ret_other is that, and the new one is the caller's still. -ENOMEM. */
 int secrets_add(Secrets *secrets, Secret *secret, const Secret **ret_other);
 
 /* Takes both texts, in the same way. 0, 1, -ENOMEM. */

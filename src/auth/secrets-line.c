@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The content of one line of a secrets file: ids and secrets in their encodings (xtext of RFC 3461, section 4, or base64), stored
- * forms, ranges of addresses. Complaints never show the fourth field. */
+/* The content of one line of a secrets file: ids and secrets in their encodings (xtext of RFC
+ * 3461, section 4, or base64), stored forms, ranges of addresses. Complaints never show the fourth
+ * field. */
 
 #include <assert.h>
 #include <errno.h>

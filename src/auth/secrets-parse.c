@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Secrets files: lines of four or five fields, `<client|server> TYPE ID SECRET [SELECTOR]`, and with the first two the other way
- * round as 1.x had them. No quoting. Of a wrong line only the first two fields are shown, and of a right one the user: never
- * what may be a secret. */
+/* Secrets files: lines of four or five fields, `<client|server> TYPE ID SECRET [SELECTOR]`, and
+ * with the first two the other way round as 1.x had them. No quoting. Of a wrong line only the
+ * first two fields are shown, and of a right one the user: never what may be a secret. */
 
 #include <assert.h>
 #include <errno.h>

@@ -54,11 +54,12 @@ typedef struct Parser {
         bool has_errors;
 } Parser;
 
-/* Pass a complaint on; an error makes the whole file invalid. 0 or -ENOMEM, since the rest of the file is looked at, too. */
+/* Pass a complaint on; an error makes the whole file invalid. 0 or -ENOMEM, since the rest of the
+ * file is looked at, too. */
 int parser_complain(Parser *parser, const char *format, ...) _printf_(2, 3);
 int parser_warn(Parser *parser, const char *format, ...) _printf_(2, 3);
 
-/* Take a line with a user or an account, and one with a trusted address. What is wrong with it has been complained about. 0
- * or -ENOMEM. */
+/* Take a line with a user or an account, and one with a trusted address. What is wrong with it has
+ * been complained about. 0 or -ENOMEM. */
 int parser_read_secret(Parser *parser, const Line *line, Type type);
 int parser_read_trust(Parser *parser, const Line *line);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Answers from a secrets file. Every check does the same work for a user who is not there as for one who is: who guesses
- * names learns nothing from the time, nor from SCRAM's salt and iterations. Found ones are compared in
- * constant time. How the search tree is walked does depend on the names; that is nanoseconds. */
+/* Answers from a secrets file. Every check does the same work for a user who is not there as for
+ * one who is: who guesses names learns nothing from the time, nor from SCRAM's salt and
+ * iterations. Found ones are compared in constant time. How the search tree is walked does depend
+ * on the names; that is nanoseconds. */
 
 #include <assert.h>
 #include <errno.h>
@@ -321,7 +322,8 @@ int secrets_check_apop(const Secrets *secrets, const char *id, size_t id_size,
         return secret != NULL && fits;
 }
 
-/* Octets that belong to a name, for ever the same, and tell nothing: HMAC-SHA-512 of purpose, hash and name. */
+/* Octets that belong to a name, for ever the same, and tell nothing: HMAC-SHA-512 of purpose, hash
+ * and name. */
 static void derive(const Secrets *secrets, char purpose, AuthHash hash, const char *id,
                 size_t id_size, uint8_t ret[static AUTH_DIGEST_MAX]) {
         uint8_t name_digest[AUTH_DIGEST_MAX], message[2 + AUTH_DIGEST_MAX];

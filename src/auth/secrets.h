@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What a secrets file says: users of the server, accounts at next hops, trusted addresses. Octets in, answers out: no I/O, no log.
- * Made whole by a parser, then only read, and shared by counting. Reading files is secrets-file.h. */
+/* What a secrets file says: users of the server, accounts at next hops, trusted addresses. Octets
+ * in, answers out: no I/O, no log. Made whole by a parser, then only read, and shared by counting.
+ * Reading files is secrets-file.h. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,30 +57,31 @@ typedef struct TrustRule {
         char *keyword;
 } TrustRule;
 
-/* From which keys for users that are not there are made, so that they look like those of users who are. The same over
- * reloads and restarts if possible. */
+/* From which keys for users that are not there are made, so that they look like those of users who
+ * are. The same over reloads and restarts if possible. */
 typedef struct SecretsKey {
         uint8_t octets[SECRETS_KEY_SIZE];
 } SecretsKey;
 
 /* ---- construction ---- */
 
-/* Called for everything wrong, by line; 0 is the whole file. `text` is printable, has no line end, and never holds a
- * secret: the classic words, and what to do. Not an error: a warning. */
+/* Called for everything wrong, by line; 0 is the whole file. `text` is printable, has no line end,
+ * and never holds a secret: the classic words, and what to do. Not an error: a warning. */
 typedef void (*SecretsComplain)(void *userdata, unsigned line, bool is_error, const char *text);
 
-/* Formats a complaint as those about option files: "PATH:LINE: TEXT", "PATH: TEXT". The caller frees; NULL when memory
- * is short. */
+/* Formats a complaint as those about option files: "PATH:LINE: TEXT", "PATH: TEXT". The caller
+ * frees; NULL when memory is short. */
 char *secrets_complaint(const char *path, unsigned line, const char *text);
 
-/* Parses a secrets file of 2.x, 1.9 or 1.x: emailrelay.auth(5). *ret is set when there was no error; the caller owns a
- * reference. `key` may be NULL: then it is random. 0; -EINVAL when there was an error, and `complain` has been called for all of them (up to
- * SECRETS_COMPLAINTS_MAX); -ENOMEM. */
+/* Parses a secrets file of 2.x, 1.9 or 1.x: emailrelay.auth(5). *ret is set when there was no
+ * error; the caller owns a reference. `key` may be NULL: then it is random. 0; -EINVAL when there
+ * was an error, and `complain` has been called for all of them (up to SECRETS_COMPLAINTS_MAX);
+ * -ENOMEM. */
 int secrets_parse(const char *data, size_t size, const SecretsKey *key, SecretsComplain complain,
                 void *userdata, Secrets **ret);
 
-/* Parses what may be in the place of a client's file: plain:<base64 id>:<base64 password>. secrets_is_inline() is true when
- * it begins so. Errors as above, for line 0. */
+/* Parses what may be in the place of a client's file: plain:<base64 id>:<base64 password>.
+ * secrets_is_inline() is true when it begins so. Errors as above, for line 0. */
 bool secrets_is_inline(const char *text);
 int secrets_parse_inline(const char *text, SecretsComplain complain, void *userdata, Secrets **ret);
 
@@ -103,42 +105,45 @@ const SecretsFacts *secrets_facts(const Secrets *secrets);
 
 /* ---- server ---- */
 
-/* The checks return 1 for right, 0 for wrong or no such user, which take equally long as far as can be, and -ENOMEM.
- * *ret_secret is the line that was used, for the log, right or wrong; NULL when there is none. An empty password is
- * never right. */
+/* The checks return 1 for right, 0 for wrong or no such user, which take equally long as far as
+ * can be, and -ENOMEM. *ret_secret is the line that was used, for the log, right or wrong; NULL
+ * when there is none. An empty password is never right. */
 
 /* PLAIN, LOGIN, USER and PASS: against plain secrets. */
 int secrets_check_password(const Secrets *secrets, const char *id, size_t id_size,
                 const char *password, size_t password_size, const Secret **ret_secret);
 
-/* CRAM: whether the digest (octets, not hex) is the HMAC of the challenge. Against the state of that hash, else a plain
- * secret. */
+/* CRAM: whether the digest (octets, not hex) is the HMAC of the challenge. Against the state of
+ * that hash, else a plain secret. */
 int secrets_check_cram(const Secrets *secrets, AuthHash hash, const char *id, size_t id_size,
                 const char *challenge, size_t challenge_size, const uint8_t *digest,
                 size_t digest_size, const Secret **ret_secret);
 
-/* APOP (RFC 1939): whether the digest (16 octets, not hex) is the MD5 of the challenge and the password. Against an APOP key,
- * else a plain secret. */
+/* APOP (RFC 1939): whether the digest (16 octets, not hex) is the MD5 of the challenge and the
+ * password. Against an APOP key, else a plain secret. */
 int secrets_check_apop(const Secrets *secrets, const char *id, size_t id_size,
                 const char *challenge, size_t challenge_size, const uint8_t *digest,
                 size_t digest_size, const Secret **ret_secret);
 
-/* SCRAM, in two steps. Salt and iterations, which go to the client: those of its SCRAM secret; for a plain secret, and for a user who
- * is not there, made from the key. Quick, and cannot fail. `hash`: AUTH_SHA1 or AUTH_SHA256. */
+/* SCRAM, in two steps. Salt and iterations, which go to the client: those of its SCRAM secret; for
+ * a plain secret, and for a user who is not there, made from the key. Quick, and cannot fail.
+ * `hash`: AUTH_SHA1 or AUTH_SHA256. */
 void secrets_scram_parameters(const Secrets *secrets, AuthHash hash, const char *id, size_t id_size,
                 ScramParameters *ret);
 
-/* Then the keys, when the client has answered; a plain secret costs SCRAM_ITERATIONS_DEFAULT HMACs each time, and so does a missing one that
- * imitates it. 1; 0 when the user has no secret for this: the keys are then random, go on with them and fail; -ENOMEM. Wipe them. */
+/* Then the keys, when the client has answered; a plain secret costs SCRAM_ITERATIONS_DEFAULT HMACs
+ * each time, and so does a missing one that imitates it. 1; 0 when the user has no secret for
+ * this: the keys are then random, go on with them and fail; -ENOMEM. Wipe them. */
 int secrets_scram_keys(const Secrets *secrets, AuthHash hash, const char *id, size_t id_size,
                 ScramKeys *ret, const Secret **ret_secret);
 
-/* For the log, in the classic words: "plaintext secret for [fred] from line 1"; "md5 secret …", "scram-sha256 secret …",
- * "missing secret for [fred]" when `secret` is NULL. Escaped. The caller frees; NULL when memory is short. */
+/* For the log, in the classic words: "plaintext secret for [fred] from line 1"; "md5 secret …",
+ * "scram-sha256 secret …", "missing secret for [fred]" when `secret` is NULL. Escaped. The caller
+ * frees; NULL when memory is short. */
 char *secret_describe(const Secret *secret, const char *id, size_t id_size);
 
-/* The rule that an address is trusted by, or NULL. In the classic order: addresses, prefixes from the longest, then
- * wildcards from the longest. */
+/* The rule that an address is trusted by, or NULL. In the classic order: addresses, prefixes from
+ * the longest, then wildcards from the longest. */
 const TrustRule *secrets_trust(const Secrets *secrets, const NetAddress *address);
 
 /* ---- client ---- */
@@ -154,7 +159,8 @@ typedef struct ClientAccount {
 /* The account of a selector; "" or NULL for the lines without one. False when there is no such line. */
 bool secrets_client_account(const Secrets *secrets, const char *selector, ClientAccount *ret);
 
-/* What answers a CRAM challenge: the state of that hash, else made from the password. *ret_secret is the line, whose
- * id goes with it. False when the account has neither. Wipe it with hmac_state_done(). */
+/* What answers a CRAM challenge: the state of that hash, else made from the password. *ret_secret
+ * is the line, whose id goes with it. False when the account has neither. Wipe it with
+ * hmac_state_done(). */
 bool client_account_cram(const ClientAccount *account, AuthHash hash, HmacState *ret,
                 const Secret **ret_secret);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Ranges of trusted addresses. The arithmetic is net/prefix.c's; here are the classic ways of writing them, all turned into
- * ADDRESS/LENGTH before. */
+/* Ranges of trusted addresses. The arithmetic is net/prefix.c's; here are the classic ways of
+ * writing them, all turned into ADDRESS/LENGTH before. */
 
 #include <errno.h>
 #include <stdio.h>

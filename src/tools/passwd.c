@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* emailrelay-passwd: reads a password and prints what a secrets file may hold in its place. The password comes from standard
- * input, without echo when that is a terminal, and is wiped; the way by the command line that the classic
- * program had still works, with a warning. */
+/* emailrelay-passwd: reads a password and prints what a secrets file may hold in its place. The
+ * password comes from standard input, without echo when that is a terminal, and is wiped; the way
+ * by the command line that the classic program had still works, with a warning. */
 
 #include <errno.h>
 #include <getopt.h>
@@ -91,8 +91,9 @@ static void on_signal(int signal_number) {
         caught_signal = signal_number;
 }
 
-/* Asks at a terminal. Whatever ends the question, the terminal echoes again. */
-static int ask(const char *question, Password *ret) {
+/* Asks at a terminal. Whatever ends the question, the terminal echoes again; then the signal, if it was one, has its
+ * effect. -EINTR when that was none but to interrupt. */
+static int ask_once(const char *question, Password *ret) {
         static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
         struct sigaction action = {.sa_handler = on_signal}, before[ELEMENTSOF(signals)];
         struct termios echoing, silent;
@@ -102,6 +103,7 @@ static int ask(const char *question, Password *ret) {
                 return -errno;
         silent = echoing;
         silent.c_lflag &= ~(tcflag_t) ECHO;
+        caught_signal = 0;
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
                 (void) sigaction(signals[i], &action, &before[i]); /* these can be caught */
         r = tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) < 0 ? -errno : 0;
@@ -113,11 +115,20 @@ static int ask(const char *question, Password *ret) {
         (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &echoing); /* nothing can be done about it */
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
                 (void) sigaction(signals[i], &before[i], NULL);
-        if (caught_signal) {
-                password_wipe(ret);
-                (void) raise(caught_signal);
-                return -EINTR; /* was to be ignored, or has stopped us and gone on */
-        }
+        if (!caught_signal)
+                return r;
+        password_wipe(ret);
+        (void) raise(caught_signal);
+        return -EINTR;
+}
+
+/* Who was stopped meanwhile is asked again. */
+static int ask(const char *question, Password *ret) {
+        int r;
+
+        do
+                r = ask_once(question, ret);
+        while (r == -EINTR && caught_signal == SIGTSTP);
         return r;
 }
 

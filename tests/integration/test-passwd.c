@@ -369,3 +369,16 @@ Test(passwd, interrupted) {
         status = terminal_end(&terminal);
         cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT, "%x", (unsigned) status);
 }
+
+/* After Control-Z the question is asked again. */
+Test(passwd, stopped) {
+        Terminal terminal;
+
+        terminal_start(&terminal);
+        answer(&terminal, "secr\032");
+        answer(&terminal, "secret\n");
+        answer(&terminal, "secret\n");
+        cr_expect_eq(terminal_end(&terminal), 0);
+        cr_expect_not_null(strstr(terminal.seen, "qeD38fvADIqBu6rDlXMbVs07p96q1uXKI0SLpC43l0c="),
+                        "%s", terminal.seen);
+}
