@@ -30,7 +30,8 @@ static const struct {
 };
 
 enum {
-        WHY_TEXT_MAX = 60, /* octets of an option value that a complaint repeats */
+        WHY_TEXT_MAX = 60,     /* octets of an option value that a complaint repeats */
+        NAME_GUESSED_MAX = 32, /* octets of a name for which one that exists is suggested */
 };
 
 /* A piece of text, not terminated. */
@@ -137,9 +138,12 @@ static int complain(char **why, const char *before, Span span, const char *behin
 }
 
 static int complain_unknown(char **why, Span span) {
-        const char *candidates[_MECHANISM_MAX], *nearest;
+        const char *candidates[_MECHANISM_MAX], *nearest = NULL;
         _cleanup_(freep) char *name = NULL;
         char behind[64] = "";
+
+        if (*why)
+                return 1; /* one is enough */
 
         for (Mechanism i = 0; i < _MECHANISM_MAX; i++)
                 candidates[i] = names[i].lower;
@@ -149,7 +153,8 @@ static int complain_unknown(char **why, Span span) {
         for (char *p = name; *p; p++)
                 if (*p >= 'A' && *p <= 'Z')
                         *p = (char) (*p - 'A' + 'a');
-        nearest = text_nearest(name, candidates, ELEMENTSOF(candidates));
+        if (span.size <= NAME_GUESSED_MAX)
+                nearest = text_nearest(name, candidates, ELEMENTSOF(candidates));
         if (nearest)
                 (void) snprintf(behind, sizeof(behind), "; is it %s?", nearest); /* 18 at most */
         return complain(why, "there is no mechanism ", span, behind);

@@ -800,8 +800,8 @@ Test(sasl_client, scram_server_without_password) {
                 expect_any_response(client, reply);
                 expect_cancel(client, rows[i], strlen(rows[i]));
                 cr_assert_eq(sasl_client_refused(client, TEXT("cancelled")), 0);
-                cr_expect_not(sasl_client_accepted(client));
                 cr_expect_eq(sasl_client_next(client), 0, "row %zu", i);
+                cr_expect_not(sasl_client_accepted(client));
         }
 }
 
@@ -931,6 +931,25 @@ Test(sasl_client, scram_flags) {
         }
 }
 
+/* When -PLUS was tried and refused, it was offered: nobody has removed it. */
+Test(sasl_client, scram_flag_after_plus) {
+        _cleanup_(secrets_unrefp) Secrets *secrets = peer_secrets_from(plain_line);
+        SaslClientConfig config = {.secrets = secrets,
+                        .offered = "SCRAM-SHA-256 SCRAM-SHA-256-PLUS",
+                        .encrypted = true,
+                        .verified = true,
+                        .binding = &modern};
+        _cleanup_(sasl_client_freep) SaslClient *client = NULL;
+        _cleanup_(freep) char *first = NULL;
+
+        cr_assert_eq(sasl_client_new(&config, &client), 0);
+        next(client, MECHANISM_SCRAM_SHA_256_PLUS);
+        cr_assert_eq(sasl_client_refused(client, "no", 2), 0);
+        next(client, MECHANISM_SCRAM_SHA_256);
+        first = first_of(client);
+        cr_expect_eq(strncmp(first, "n,,", 3), 0, "%s", first);
+}
+
 /* ---- everything ---- */
 
 /* For every mechanism: a challenge that is too long, and one of the largest size. */
@@ -960,6 +979,20 @@ Test(sasl_client, size_of_challenges) {
                         if (sizes[k] > SASL_MESSAGE_MAX)
                                 cr_expect_eq(event, SASL_CLIENT_CANCEL);
                 }
+}
+
+/* After `*` nothing is said any more, however right the challenge. */
+Test(sasl_client, cancelled_is_cancelled) {
+        _cleanup_(sasl_client_freep) SaslClient *client = client_of(plain_line, "CRAM-MD5");
+        _cleanup_(freep) char *text = calloc(1, SASL_MESSAGE_MAX + 1);
+
+        cr_assert(text);
+        next(client, MECHANISM_CRAM_MD5);
+        expect_cancel(client, text, SASL_MESSAGE_MAX + 1);
+        expect_cancel(client, TEXT("<26441.1795216874@er.test>"));
+        cr_assert_eq(sasl_client_refused(client, TEXT("cancelled")), 0);
+        expect_failure(client,
+                        "authentication failed using mechanism [cram-md5] and plaintext secret for [bob] from line 1: [the challenge is too long]");
 }
 
 /* A server's text in the failure is bounded, whatever it is made of. */

@@ -513,6 +513,20 @@ Test(sasl_server, cram_challenges) {
         }
 }
 
+/* The random part alone: nothing else is random here. */
+Test(sasl_server, challenges_are_random) {
+        _cleanup_(buffer_done) Buffer first = {};
+
+        cr_assert_eq(sasl_make_challenge(&first, "er.test", SECONDS), 0);
+        for (size_t i = 0; i < 100; i++) {
+                _cleanup_(buffer_done) Buffer again = {};
+
+                cr_assert_eq(sasl_make_challenge(&again, "er.test", SECONDS), 0);
+                cr_assert_eq(buffer_size(&again), buffer_size(&first));
+                cr_assert_neq(memcmp(buffer_data(&again), buffer_data(&first), 33), 0);
+        }
+}
+
 /* A right answer, heard once, is worth nothing in another exchange. */
 Test(sasl_server, cram_replayed) {
         _cleanup_(exchange_done) Exchange first = begin(MECHANISM_CRAM_MD5),
@@ -714,5 +728,24 @@ Test(sasl_server, pam_is_spared) {
                 cr_assert_eq(sasl_server_new(&config, MECHANISM_PLAIN, &exchange.server), 0);
                 start(&exchange, rows[i].response, rows[i].size);
                 expect_end(&exchange, false, NULL, "pam");
+        }
+}
+
+/* The longest password that PAM is asked about, and one octet more. */
+Test(sasl_server, pam_limits) {
+        static const SaslServerConfig config = {
+                        .pam = true, .domain = "er.test", .offered = MECHANISMS_ALL};
+        char password[PASSWORD_MAX + 1];
+
+        memset(password, 'p', sizeof(password));
+        for (size_t size = PASSWORD_MAX - 1; size <= PASSWORD_MAX + 1; size++) {
+                _cleanup_(exchange_done) Exchange exchange = {};
+
+                cr_assert_eq(sasl_server_new(&config, MECHANISM_PLAIN, &exchange.server), 0);
+                cr_assert_eq(sasl_server_start_password(exchange.server, "root", 4, password, size,
+                                             &exchange.event),
+                                0);
+                cr_expect_eq(exchange.event, size <= PASSWORD_MAX ? SASL_SERVER_CHECK_PASSWORD
+                                                                  : SASL_SERVER_FAILURE);
         }
 }
