@@ -112,8 +112,11 @@ def intake_beside_twin(args, server):
 
 
 def measure_idle(args, server, case):
-    """Memory and processor time of sessions that say nothing, and what others notice of them."""
+    """Memory and processor time of sessions that say nothing, and what others notice of them. The server is a new one: others
+    may keep what they had for earlier sessions."""
+    server.stop()
     server.clear()
+    server.start_accepting()
     warm_up(args, server)
     empty = server.group.kib()
     holder = Holder(args.build, server.port, case["held"][server.name])
