@@ -19,8 +19,12 @@ enum {
 
 /* ── the table ────────────────────────────────────────────────────────────────────────────── */
 
-bool hop_is(const Hop *hop, const char *text) {
-        return strcmp(hop->key, text) == 0;
+bool hop_is(const Hop *hop, const char *address, const char *selector) {
+        return strcmp(hop->address, address) == 0 && strcmp(hop->selector, selector) == 0;
+}
+
+bool hop_is_main(const Hop *hop) {
+        return hop == hop->forwarder->hops;
 }
 
 const char *hop_name(const Hop *hop) {
@@ -35,18 +39,18 @@ static Hop *hop_free(Hop *hop) {
         queue_heap_done(&hop->queue);
         rate_done(&hop->rate);
         (void) net_endpoint_free(hop->own);
-        if (hop->key)
-                explicit_bzero(hop->key,
-                                strlen(hop->key)); /* there may be a proxy's password in it */
-        free(hop->key);
+        if (hop->address) /* there may be a proxy's password in it */
+                explicit_bzero(hop->address, strlen(hop->address));
+        free(hop->address);
+        free(hop->selector);
         free(hop);
         return NULL;
 }
 
 /* The limits of a hop at rest need not be remembered, its failures do. */
 static bool is_forgettable(const Hop *hop) {
-        return hop->own && hop->queue.n == 0 && hop->n_messages == 0 && !hop->lanes &&
-               hop->targets[0].retry_sec <= forward_now_sec() &&
+        return !hop_is_main(hop) && hop->queue.n == 0 && hop->n_messages == 0 && !hop->lanes &&
+               hop_pause_sec(hop) == 0 &&
                !rate_live(&hop->rate, &hop->forwarder->settings->rate, clock_monotonic());
 }
 
@@ -64,12 +68,13 @@ void hops_collect(Forwarder *forwarder) {
         }
 }
 
-int hop_get(Forwarder *forwarder, const char *text, Hop **ret, const char **ret_why) {
+int hop_get(Forwarder *forwarder, const char *address, const char *selector, Hop **ret,
+                const char **ret_why) {
         Hop **link = &forwarder->hops, *hop;
         int r;
 
         for (; *link; link = &(*link)->next)
-                if (hop_is(*link, text)) {
+                if (hop_is(*link, address, selector)) {
                         *ret = *link;
                         return 0;
                 }
@@ -80,10 +85,11 @@ int hop_get(Forwarder *forwarder, const char *text, Hop **ret, const char **ret_
         if (!hop)
                 return -ENOMEM;
         hop->forwarder = forwarder;
-        hop->key = strdup(text);
-        r = hop->key ? 0 : -ENOMEM;
-        if (r >= 0 && *text)
-                r = net_endpoint_parse(text, &hop->own, ret_why);
+        hop->address = strdup(address);
+        hop->selector = strdup(selector);
+        r = hop->address && hop->selector ? 0 : -ENOMEM;
+        if (r >= 0 && *address)
+                r = net_endpoint_parse(address, &hop->own, ret_why);
         if (r < 0) {
                 (void) hop_free(hop);
                 return r;

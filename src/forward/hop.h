@@ -2,7 +2,8 @@
 #pragma once
 
 /* A next hop: the messages that wait for it, its sessions (lanes), and whether it is to be left alone. The main one is what
- * forward-to names, with those that stand in for it; every other is what messages name themselves. Hops know nothing of each
+ * forward-to names, with those that stand in for it; every other is what messages name themselves: an address, an account to log in with, or both, so that
+ * two accounts at one host share nothing. Hops know nothing of each
  * other, so none waits for another; what they share is the number of messages under way in all.
  *
  * A hop whose last failure was not followed by a session is probed with one connection; a working one gets
@@ -32,9 +33,9 @@ typedef struct Target {
 struct Hop {
         Forwarder *forwarder;
         Hop *next;
-        char *key;           /* as messages name it, "" for the main one */
-        NetEndpoint *own;    /* the same; NULL: the targets of forward-to */
-        QueueHeap queue;     /* looked at, nobody works on them */
+        char *address, *selector; /* as messages name it, both "" for the main one */
+        NetEndpoint *own;         /* the address; NULL: the targets of forward-to */
+        QueueHeap queue;          /* looked at, nobody works on them */
         unsigned n_messages; /* claimed for it, or being claimed: waiting for a lane, or on one */
         Message *waiting;    /* claimed, and no lane is free; oldest first */
         Lane *lanes;
@@ -61,12 +62,16 @@ struct Lane {
 
 /* ── hops ─────────────────────────────────────────────────────────────────────────────────── */
 
-/* The hop of an endpoint's text as it stands in an envelope ("" is the main one), made when there is none. 0; -EINVAL with
- * *ret_why when it is no endpoint; -ENOBUFS when there are too many; -ENOMEM. */
-int hop_get(Forwarder *forwarder, const char *text, Hop **ret, const char **ret_why);
+/* The hop of an address and an account's selector as they stand in an envelope (both "" is the main one), made when there is none. 0; -EINVAL with
+ * *ret_why when the address is none; -ENOBUFS when there are too many; -ENOMEM. */
+int hop_get(Forwarder *forwarder, const char *address, const char *selector, Hop **ret,
+                const char **ret_why);
 
-/* True when messages name this endpoint to go to this hop. */
-bool hop_is(const Hop *hop, const char *text);
+/* True when messages name these to go to this hop. */
+bool hop_is(const Hop *hop, const char *address, const char *selector);
+
+/* True for the one that messages without both go to. */
+bool hop_is_main(const Hop *hop);
 
 /* What it is called in logs and reports. */
 const char *hop_name(const Hop *hop);

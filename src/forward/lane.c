@@ -85,8 +85,8 @@ static Message *take_waiting(Hop *hop) {
 static bool takes_no_more(const Lane *lane, unsigned code) {
         if (n_open_beside(lane) == 0)
                 return false;
-        return lane->opening || (code == 421 && lane->n_delivered == 0 &&
-                                                message_is_untouched(lane->message, lane));
+        return lane->opening ||
+               (code == 421 && lane->n_delivered == 0 && message_is_untouched(lane->message, lane));
 }
 
 /* The session was closed between two messages (some servers count them): this one goes on a new session, once. */
@@ -287,6 +287,7 @@ static void make_room(Forwarder *forwarder) {
 static int lane_open(Hop *hop, size_t target, Message *message) {
         Forwarder *forwarder = hop->forwarder;
         Lane *lane = calloc(1, sizeof(Lane));
+        LoginConfig login;
         int r;
 
         if (!lane)
@@ -300,9 +301,11 @@ static int lane_open(Hop *hop, size_t target, Message *message) {
         };
         if (hop->own)
                 log_debug("forwarding: new connection for [%s]", hop->own->text);
+        login = settings_login(lane->settings, hop->selector);
+        service_tls_refresh(&lane->settings->hop.tls);
         r = next_hop_new(service_event(forwarder->service), forwarder->resolver,
                         hop->own ? hop->own : forwarder->settings->forward_to[target],
-                        &lane->settings->hop, on_lane_event, lane, &lane->session);
+                        &lane->settings->hop, &login, on_lane_event, lane, &lane->session);
         if (r < 0) {
                 (void) settings_unref(lane->settings);
                 free(lane);

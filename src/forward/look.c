@@ -17,7 +17,7 @@ typedef struct Look {
         size_t n;
         struct {
                 QueueEntry *entry; /* in no heap meanwhile, so it stays */
-                char *hop;
+                char *address, *selector;
                 uint64_t due_sec;
                 int error;
         } items[LOOK_MAX];
@@ -34,7 +34,8 @@ static void look_run(void *userdata) {
                 if (look->items[i].error < 0)
                         continue;
                 look->items[i].due_sec = envelope->next_attempt_sec;
-                look->items[i].hop = take(envelope->forward_to_address);
+                look->items[i].address = take(envelope->forward_to_address);
+                look->items[i].selector = take(envelope->client_account_selector);
         }
 }
 
@@ -48,12 +49,14 @@ static void look_done(void *userdata) {
                 Hop *hop = forwarder->hops;
                 const char *why;
 
-                if (look->items[i].hop)
-                        (void) hop_get(forwarder, look->items[i].hop, &hop, &why);
+                if (look->items[i].address)
+                        (void) hop_get(forwarder, look->items[i].address, look->items[i].selector,
+                                        &hop, &why);
                 queue_put(&forwarder->queue, entry, &hop->queue,
                                 look->items[i].due_sec > 0 ? look->items[i].due_sec
                                                            : entry->due_sec);
-                free(look->items[i].hop);
+                free(look->items[i].address);
+                free(look->items[i].selector);
         }
         forwarder->looking = false;
         forward_step(forwarder);

@@ -131,7 +131,7 @@ static int apply(Service *service, Config *config, void *userdata) {
         int r;
 
         forwarder->service = service;
-        r = settings_new(config, &settings);
+        r = settings_new(config, forwarder->settings, &settings);
         if (r < 0)
                 return r;
         if (!forwarder->health) {
@@ -146,7 +146,7 @@ static int apply(Service *service, Config *config, void *userdata) {
         if (r < 0)
                 return r;
         if (!forwarder->hops) {
-                r = hop_get(forwarder, "", &main_hop, &why);
+                r = hop_get(forwarder, "", "", &main_hop, &why);
                 if (r < 0)
                         return r;
         }

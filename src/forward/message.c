@@ -29,6 +29,7 @@ Message *message_free(Message *message) {
                         message->next_of_all->link = message->link;
         }
         message_forget_results(message);
+        buffer_done(&message->xtext);
         (void) claim_free(message->claim);
         (void) envelope_free(message->envelope);
         if (message->content_fd >= 0)
@@ -201,7 +202,8 @@ static void prepare(Message *message) {
                 return;
         }
         if (r >= 0)
-                r = hop_get(message->forwarder, message->envelope->forward_to_address, &hop, &why);
+                r = hop_get(message->forwarder, message->envelope->forward_to_address,
+                                message->envelope->client_account_selector, &hop, &why);
         if (r == -EINVAL) {
                 conclude_bad_endpoint(message, why);
                 return;
@@ -232,7 +234,8 @@ static bool look_run(Message *message) {
                 return false;
         message->not_due = is_too_early(message, envelope);
         message->elsewhere =
-                        !message->request && !hop_is(message->hop, envelope->forward_to_address);
+                        !message->request && !hop_is(message->hop, envelope->forward_to_address,
+                                                             envelope->client_account_selector);
         message->envelope = take(envelope);
         return message->not_due || message->elsewhere;
 }
@@ -273,7 +276,8 @@ static void file_entry(Message *message) {
         const char *why;
         Hop *hop;
 
-        if (hop_get(message->forwarder, message->envelope->forward_to_address, &hop, &why) < 0)
+        if (hop_get(message->forwarder, message->envelope->forward_to_address,
+                            message->envelope->client_account_selector, &hop, &why) < 0)
                 hop = message->hop;
         if (message->entry)
                 queue_put(&message->forwarder->queue, message->entry, &hop->queue,

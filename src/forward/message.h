@@ -38,6 +38,7 @@ struct Message {
         size_t n_done, n_sent; /* results are there for the first, and the next are in the transaction under way */
         SmtpRecipientResult *
                         results; /* of n_recipients, NULL while one transaction is enough; texts are owned */
+        Buffer xtext;            /* of our identity, for AUTH= */
         bool begun_again; /* on a second session, because the first was closed between messages */
         bool started;     /* something was said to the next hop about it */
 

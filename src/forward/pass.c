@@ -91,7 +91,8 @@ static int scan_start(Forwarder *forwarder) {
 /* ── time ─────────────────────────────────────────────────────────────────────────────────── */
 
 static QueueEntry *first_entry(const Hop *hop) {
-        const QueueEntry *fresh = hop->own ? NULL : queue_first(&hop->forwarder->queue.fresh);
+        const QueueEntry *fresh =
+                        hop_is_main(hop) ? queue_first(&hop->forwarder->queue.fresh) : NULL;
         QueueEntry *first = queue_first(&hop->queue);
 
         return queue_precedes(fresh, first) ? (QueueEntry *) fresh : first;

@@ -67,7 +67,51 @@ static bool word(const Config *config, const char *name, bool fallback) {
         return config_word(config, OPTION_CLIENT_SMTP_CONFIG, name, fallback);
 }
 
-int settings_new(Config *config, Settings **ret) {
+static int set_tls(Config *config, const Settings *old, Settings *settings) {
+        bool tls = config_flag(config, OPTION_CLIENT_TLS),
+             required = config_flag(config, OPTION_CLIENT_TLS_REQUIRED),
+             connection = config_flag(config, OPTION_CLIENT_TLS_CONNECTION);
+
+        if (config_is_set(config, OPTION_CLIENT_TLS_VERIFY_NAME) &&
+                        !config_is_set(config, OPTION_CLIENT_TLS_VERIFY))
+                return config_complain(config, OPTION_CLIENT_TLS_VERIFY_NAME,
+                                "client-tls-verify-name: it has no effect without client-tls-verify");
+        settings->hop.tls_connection = connection;
+        settings->hop.verify_host = config_flag(config, OPTION_CLIENT_TLS_VERIFY_HOST);
+        settings->hop.smtp.tls = connection ? SMTP_CLIENT_TLS_NONE
+                                 : required ? SMTP_CLIENT_TLS_REQUIRED
+                                 : tls      ? SMTP_CLIENT_TLS_IF_OFFERED
+                                            : SMTP_CLIENT_TLS_NONE;
+        return service_tls_new(config, TLS_CLIENT, old ? old->hop.tls : NULL, &settings->hop.tls);
+}
+
+static int set_auth(Config *config, Settings *settings) {
+        int r;
+
+        if (config_is_set(config, OPTION_CLIENT_AUTH_CONFIG) &&
+                        !config_is_set(config, OPTION_CLIENT_AUTH))
+                return config_complain(config, OPTION_CLIENT_AUTH_CONFIG,
+                                "client-auth-config: it has no effect without client-auth");
+        r = service_secrets_new(config, OPTION_CLIENT_AUTH, false, &settings->secrets);
+        if (r < 0)
+                return r;
+        settings->auth_secure = config_flag(config, OPTION_CLIENT_AUTH_SECURE);
+        settings->anonymous_client = config_word(config, OPTION_ANONYMOUS, "client", false);
+        return service_mechanism_rules(config, OPTION_CLIENT_AUTH_CONFIG, MECHANISM_RULES_CLIENT,
+                        &settings->rules);
+}
+
+LoginConfig settings_login(Settings *settings, const char *selector) {
+        return (LoginConfig){
+                        .secrets = settings->secrets ? service_secrets_get(settings->secrets)
+                                                     : NULL,
+                        .selector = selector,
+                        .rules = &settings->rules,
+                        .secure_only = settings->auth_secure,
+        };
+}
+
+int settings_new(Config *config, const Settings *old, Settings **ret) {
         _cleanup_(settings_unrefp) Settings *settings = calloc(1, sizeof(Settings));
         int r;
 
@@ -108,6 +152,12 @@ int settings_new(Config *config, Settings **ret) {
         settings->hop.connection_timeout = config_number(config, OPTION_CONNECTION_TIMEOUT);
         settings->hop.prompt_timeout = config_number(config, OPTION_PROMPT_TIMEOUT);
         settings->hop.response_timeout = config_number(config, OPTION_RESPONSE_TIMEOUT);
+        r = set_tls(config, old, settings);
+        if (r < 0)
+                return r;
+        r = set_auth(config, settings);
+        if (r < 0)
+                return r;
         settings->connections = (unsigned) config_number(config, OPTION_FORWARD_CONNECTIONS);
         settings->connections_in_all =
                         (unsigned) config_number(config, OPTION_FORWARD_CONNECTIONS_TOTAL);
@@ -125,6 +175,8 @@ Settings *settings_ref(Settings *settings) {
 
 Settings *settings_unref(Settings *settings) {
         if (settings && --settings->n_ref == 0) {
+                (void) tls_credentials_unref(settings->hop.tls);
+                (void) service_secrets_free(settings->secrets);
                 net_endpoints_free(settings->forward_to, settings->n_forward_to);
                 free(settings->domain);
                 free(settings);

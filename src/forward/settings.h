@@ -7,6 +7,7 @@
 #include "relay/nexthop.h"
 #include "relay/rate.h"
 #include "relay/schedule.h"
+#include "service/credentials.h"
 
 typedef struct Settings {
         unsigned n_ref;
@@ -14,6 +15,10 @@ typedef struct Settings {
         char *domain;             /* hop.domain */
         NetEndpoint **forward_to; /* the next hop, and those that stand in for it, in order */
         size_t n_forward_to;      /* 0: nothing is forwarded */
+        ServiceSecrets *secrets;  /* client-auth, NULL: nobody logs in */
+        MechanismRules rules;
+        bool auth_secure;
+        bool anonymous_client; /* the next hop is not told who a message is from: AUTH=<> */
         RetrySchedule retry;
         RateLimit rate;                           /* of each next hop */
         unsigned connections, connections_in_all; /* to one next hop, and to all */
@@ -21,8 +26,11 @@ typedef struct Settings {
         bool once;
 } Settings;
 
-/* 0, -EINVAL with a complaint in the config, or -ENOMEM. */
-int settings_new(Config *config, Settings **ret);
+/* `old` (or NULL) are those in force. 0, -EINVAL with a complaint in the config, or -ENOMEM. */
+int settings_new(Config *config, const Settings *old, Settings **ret);
+
+/* How to log in with this account, by the secrets as they are now; valid as long as the settings and the selector, until the next call. */
+LoginConfig settings_login(Settings *settings, const char *selector);
 Settings *settings_ref(Settings *settings);
 Settings *settings_unref(Settings *settings);
 DEFINE_CLEANUP(Settings, settings_unref)

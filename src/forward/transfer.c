@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/messages.h"
+#include "base/text.h"
 #include "forward/message.h"
 
 enum {
@@ -211,6 +212,31 @@ static SmtpBody body_from_content(EnvelopeContent content) {
         return bodies[content];
 }
 
+/* Who the message is from, told to a next hop that we have logged in at. What a filter has left must be well-formed: the engine looks. */
+static int choose_auth(Message *message, const Lane *lane, const char **ret) {
+        const char *identity = next_hop_identity(lane->session),
+                   *out = message->envelope->mail_from_auth_out;
+        int r;
+
+        buffer_done(&message->xtext);
+        *ret = NULL;
+        if (!*identity)
+                return 0;
+        if (message->settings->anonymous_client || strcmp(out, "+") == 0)
+                *ret = "<>";
+        else if (*out)
+                *ret = out;
+        else {
+                r = xtext_encode(&message->xtext, identity, strlen(identity));
+                if (r >= 0)
+                        r = buffer_append(&message->xtext, "", 1);
+                if (r < 0)
+                        return r;
+                *ret = buffer_data(&message->xtext);
+        }
+        return 0;
+}
+
 int message_send(Message *message, Lane *lane) {
         const char *const *recipients = message->recipients + message->n_done;
         SmtpClientMessage sent = {
@@ -220,7 +246,11 @@ int message_send(Message *message, Lane *lane) {
                         .body = body_from_content(message->envelope->content),
                         .utf8 = message->envelope->utf8_mailbox_names,
         };
+        int r;
 
+        r = choose_auth(message, lane, &sent.auth);
+        if (r < 0)
+                return r;
         message->n_sent = sent.n_recipients = next_hop_fit(
                         lane->session, recipients, message->n_recipients - message->n_done);
         message->started = true;

@@ -30,6 +30,10 @@ struct NextHop {
         Connector *connector;
         Connection *connection;
         SmtpClient *client;
+        LoginConfig login_config; /* owns secrets and selector */
+        Login *login;
+        char *host;    /* in the sense of a certificate, NULL: nobody is to be verified */
+        bool securing; /* a TLS handshake is under way */
         int content_fd;
         uint64_t content_size, content_offset;
         bool quitting, connected;
@@ -65,16 +69,18 @@ static void disconnected(NextHop *hop, const char *why) {
 }
 
 static void on_timeout(NextHop *hop) {
+        uint64_t handshake = hop->config->connection_timeout;
         bool greeting = smtp_client_awaits_greeting(hop->client);
         uint64_t limit = greeting ? hop->config->prompt_timeout : hop->config->response_timeout;
         bool blocked = buffer_size(connection_output(hop->connection)) > 0;
         char why[96];
 
         (void) snprintf(why, sizeof(why), "smtp error: %s timeout after %llus",
-                        greeting  ? "greeting"
-                        : blocked ? "flow-control"
-                                  : "response",
-                        (unsigned long long) (limit / USEC_PER_SEC));
+                        hop->securing ? "tls handshake"
+                        : greeting    ? "greeting"
+                        : blocked     ? "flow-control"
+                                      : "response",
+                        (unsigned long long) ((hop->securing ? handshake : limit) / USEC_PER_SEC));
         disconnected(hop, why);
 }
 
@@ -82,7 +88,8 @@ static void on_timeout(NextHop *hop) {
 
 /* A new wait begins: for the next reply, or for the peer to take what we send. */
 static void restart_timeout(NextHop *hop) {
-        uint64_t limit = hop->quitting                              ? QUIT_WAIT_USEC
+        uint64_t limit = hop->quitting   ? QUIT_WAIT_USEC
+                         : hop->securing ? hop->config->connection_timeout
                          : smtp_client_awaits_greeting(hop->client) ? hop->config->prompt_timeout
                                                                     : hop->config->response_timeout;
 
@@ -159,10 +166,20 @@ static int advance(NextHop *hop) {
         }
 }
 
+/* The session is open, unless the server has still to prove something. */
+static void on_ready(NextHop *hop) {
+        _cleanup_(freep) char *why = NULL;
+
+        if (login_accepted(hop->login, &why))
+                hop->handler(hop, NEXT_HOP_READY, hop->userdata);
+        else
+                disconnected(hop, why ? why : strerror(ENOMEM));
+}
+
 static void tell(NextHop *hop, int event) {
         switch (event) {
         case SMTP_CLIENT_READY:
-                hop->handler(hop, NEXT_HOP_READY, hop->userdata);
+                on_ready(hop);
                 return;
         case SMTP_CLIENT_DONE:
                 (void) connection_set_deadline(hop->connection, 0);
@@ -176,12 +193,69 @@ static void tell(NextHop *hop, int event) {
         }
 }
 
+/* ── TLS and login ────────────────────────────────────────────────────────────────────────── */
+
+static void tls_failed(NextHop *hop, int error) {
+        const char *text = connection_tls_error(hop->connection);
+        _cleanup_(freep) char *why = NULL;
+
+        if (error == -EBADMSG)
+                text = "the server has sent something that would count as encrypted";
+        if (asprintf(&why, "peer disconnected: ssl connect: %s", text ? text : strerror(-error)) <
+                        0)
+                why = NULL;
+        disconnected(hop, why ? why : "peer disconnected: ssl connect");
+}
+
+static void begin_tls(NextHop *hop) {
+        int r = -ENOKEY;
+
+        hop->securing = true;
+        if (hop->config->tls)
+                r = connection_start_tls(hop->connection, hop->config->tls,
+                                hop->config->verify_host ? hop->host : NULL);
+        if (r < 0)
+                tls_failed(hop, r);
+        else
+                restart_timeout(hop);
+}
+
+static void on_secured(NextHop *hop) {
+        hop->securing = false;
+        if (!hop->config->tls_connection && smtp_client_secured(hop->client) < 0) {
+                disconnected(hop, strerror(ENOMEM));
+                return;
+        }
+        connection_read(hop->connection, true, INPUT_MAX);
+        restart_timeout(hop);
+        next_hop_step(hop);
+}
+
+/* The engine's events up to the first that is not about logging in: that one, or negative errno. */
+static int advance_login(NextHop *hop) {
+        for (;;) {
+                int event = advance(hop), r;
+
+                if (event != SMTP_CLIENT_AUTH && event != SMTP_CLIENT_CHALLENGE)
+                        return event;
+                r = login_event(&hop->login, &hop->login_config, connection_tls(hop->connection),
+                                hop->client, (SmtpClientEvent) event);
+                if (r < 0)
+                        return r;
+        }
+}
+
 static void next_hop_step(NextHop *hop) {
         int event, r;
 
-        event = advance(hop);
+        event = advance_login(hop);
         if (event < 0) {
                 disconnected(hop, strerror(-event));
+                return;
+        }
+        if (event == SMTP_CLIENT_STARTTLS) {
+                connection_read(hop->connection, false, INPUT_MAX);
+                begin_tls(hop);
                 return;
         }
         r = connection_flush(hop->connection);
@@ -209,8 +283,10 @@ static void on_connection_event(
         NextHop *hop = userdata;
 
         (void) connection;
-        (void) error;
         switch (event) {
+        case CONNECTION_SECURED:
+                on_secured(hop);
+                return;
         case CONNECTION_DRAINED:
                 if (hop->quitting)
                         return;
@@ -230,8 +306,14 @@ static void on_connection_event(
                 else
                         on_timeout(hop);
                 return;
-        case CONNECTION_EOF:
         case CONNECTION_ERROR:
+                if (hop->securing || connection_tls_error(hop->connection)) {
+                        tls_failed(hop, error);
+                        return;
+                }
+                disconnected(hop, "peer disconnected");
+                return;
+        case CONNECTION_EOF:
         default:
                 disconnected(hop, "peer disconnected");
         }
@@ -263,6 +345,14 @@ static void on_connected(
         SmtpClientConfig config = hop->config->smtp;
         int r;
 
+        if (error >= 0 && connector_host(hop->connector)) {
+                hop->host = strdup(connector_host(hop->connector));
+                if (!hop->host) {
+                        (void) close(fd);
+                        error = -ENOMEM;
+                        why = strerror(ENOMEM);
+                }
+        }
         hop->connector = connector_free(hop->connector);
         if (error < 0) {
                 fail(hop, why);
@@ -275,6 +365,7 @@ static void on_connected(
                                 sizeof(struct linger));
         (void) net_address_format(peer, hop->peer);
         choose_helo(hop, fd, &config);
+        config.auth = login_wanted(&hop->login_config);
         r = smtp_client_new(&config, hop->peer, &hop->client);
         if (r >= 0)
                 r = sd_event_add_defer(hop->event, &hop->more, on_more, hop);
@@ -287,13 +378,17 @@ static void on_connected(
                 fail(hop, strerror(-r));
                 return;
         }
+        if (hop->config->tls_connection) {
+                begin_tls(hop);
+                return;
+        }
         connection_read(hop->connection, true, INPUT_MAX);
         restart_timeout(hop);
 }
 
 int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint,
-                const NextHopConfig *config, NextHopHandler handler, void *userdata,
-                NextHop **ret) {
+                const NextHopConfig *config, const LoginConfig *login, NextHopHandler handler,
+                void *userdata, NextHop **ret) {
         _cleanup_(next_hop_freep) NextHop *hop = NULL;
         int r;
 
@@ -308,12 +403,18 @@ int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoin
                         .userdata = userdata,
                         .content_fd = -1,
         };
+        if (login && login->secrets) {
+                hop->login_config = *login;
+                hop->login_config.secrets = secrets_ref(login->secrets);
+                hop->login_config.selector = strdup(login->selector);
+                if (!hop->login_config.selector)
+                        return -ENOMEM;
+        }
         (void) snprintf(hop->peer, sizeof(hop->peer), "%s",
                         endpoint->text); /* cut when very long: for logs */
         r = connector_new(event, resolver, endpoint,
-                        config->have_bind_address ? &config->bind_address : NULL,
-                        config->health, config->connection_timeout, on_connected, hop,
-                        &hop->connector);
+                        config->have_bind_address ? &config->bind_address : NULL, config->health,
+                        config->connection_timeout, on_connected, hop, &hop->connector);
         if (r < 0)
                 return r;
 
@@ -328,6 +429,10 @@ NextHop *next_hop_free(NextHop *hop) {
         sd_event_source_disable_unref(hop->more);
         (void) connection_free(hop->connection);
         (void) smtp_client_free(hop->client);
+        (void) login_free(hop->login);
+        (void) secrets_unref(hop->login_config.secrets);
+        free((char *) hop->login_config.selector);
+        free(hop->host);
         sd_event_unref(hop->event);
         free(hop->failure);
         free(hop);
@@ -366,6 +471,10 @@ NextHop *next_hop_quit(NextHop *hop) {
         hop->quitting = true;
         restart_timeout(hop);
         return NULL;
+}
+
+const char *next_hop_identity(const NextHop *hop) {
+        return login_identity(hop->login);
 }
 
 const char *next_hop_peer(const NextHop *hop) {

@@ -11,6 +11,8 @@
 #include "net/address.h"
 #include "net/health.h"
 #include "net/resolver.h"
+#include "net/tls-credentials.h"
+#include "relay/login.h"
 #include "smtp/client.h"
 
 typedef struct NextHop NextHop;
@@ -21,9 +23,13 @@ typedef struct NextHopConfig {
         const char *domain;
         bool reset_on_close; /* nolinger */
         bool have_bind_address;
-        NetAddress bind_address;                                       /* client-interface */
-        Health *health;                                                /* or NULL */
-        uint64_t connection_timeout, prompt_timeout, response_timeout; /* usec, 0 = none */
+        NetAddress bind_address; /* client-interface */
+        TlsCredentials *tls;     /* NULL: no TLS; smtp.tls says when */
+        bool tls_connection;     /* TLS from the beginning */
+        bool verify_host;        /* the certificate, if verified at all, must be for the host */
+        Health *health;          /* or NULL */
+        uint64_t connection_timeout, prompt_timeout,
+                        response_timeout; /* usec, 0 = none; the first is also for the handshake */
 } NextHopConfig;
 
 typedef enum NextHopEvent {
@@ -36,9 +42,11 @@ typedef enum NextHopEvent {
 /* May free the NextHop. */
 typedef void (*NextHopHandler)(NextHop *hop, NextHopEvent event, void *userdata);
 
-/* Starts to connect. The endpoint must outlive the session. 0 or negative errno. */
+/* Starts to connect. The endpoint must outlive the session; of the login (NULL: none) secrets and selector are kept, the rules must outlive
+ * it. 0 or negative errno. */
 int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoint,
-                const NextHopConfig *config, NextHopHandler handler, void *userdata, NextHop **ret);
+                const NextHopConfig *config, const LoginConfig *login, NextHopHandler handler,
+                void *userdata, NextHop **ret);
 
 /* Closes at once. Returns NULL. */
 NextHop *next_hop_free(NextHop *hop);
@@ -55,6 +63,9 @@ bool next_hop_exhausted(const NextHop *hop);
 
 /* Says QUIT and frees the session when the answer has come, or a second later. No event follows. Returns NULL. */
 NextHop *next_hop_quit(NextHop *hop);
+
+/* As whom we have logged in; "" when we have not. */
+const char *next_hop_identity(const NextHop *hop);
 
 /* What it is connected to ("192.0.2.1:25"), or the endpoint's text before that. */
 const char *next_hop_peer(const NextHop *hop);
