@@ -9,6 +9,14 @@
 #include <string.h>
 
 #include "auth/password.h"
+#include "base/text.h"
+
+/* Reasons of libidn that gsasl_saslprep() passes on. */
+enum {
+        STRINGPREP_ICONV = 104, /* not UTF-8, or no memory */
+        STRINGPREP_NFKC = 200,  /* no memory: what is UTF-8 can be normalised */
+        STRINGPREP_MALLOC = 201,
+};
 
 char *password_free(char *password) {
         if (password) {
@@ -22,15 +30,22 @@ bool octets_equal(const void *a, const void *b, size_t size) {
         return memeql_sec(a, b, size);
 }
 
+/* So that a shortage is not taken for a password without a prepared form, and then for a wrong one. */
+static bool is_shortage(int result, int why, const char *password) {
+        if (result == GSASL_MALLOC_ERROR || why == STRINGPREP_MALLOC || why == STRINGPREP_NFKC)
+                return true;
+        return why == STRINGPREP_ICONV && text_is_utf8(password, strlen(password));
+}
+
 int password_prepare(const char *password, size_t size, char **ret) {
         _cleanup_(password_freep) char *copy = strndup(password, size);
         char *prepared = NULL;
-        int r;
+        int r, why = 0;
 
         if (!copy)
                 return -ENOMEM;
-        r = gsasl_saslprep(copy, 0, &prepared, NULL);
-        if (r == GSASL_MALLOC_ERROR)
+        r = gsasl_saslprep(copy, 0, &prepared, &why);
+        if (is_shortage(r, why, copy))
                 return -ENOMEM;
         /* what is prepared away (soft hyphens) must not leave an empty password */
         if (r == GSASL_OK && *prepared != '\0')
