@@ -113,6 +113,7 @@ Intake *intake_free(Intake *intake) {
         (void) spool_writer_free(intake->writer);
         (void) envelope_free(intake->envelope);
         buffer_done(&intake->chunk);
+        smtpd_freed(intake->smtpd);
         free(intake);
         return NULL;
 }

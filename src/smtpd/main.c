@@ -13,10 +13,10 @@
 
 enum {
         SWEEP_SLACK_USEC = 60 * 1000 * 1000,
-        /* Buffers of large messages come and go all the time: getting their memory from the kernel each time, zeroed, costs a
-         * tenth of what such a message costs in all. */
         MALLOC_KEEP = 8 * 1024 * 1024,
         MALLOC_MAP_MIN = 1024 * 1024,
+        TRIM_PAUSE_USEC = 2 * 1000 * 1000,
+        TRIM_SLACK_USEC = 1000 * 1000,
         WRITERS = 1, /* thread for chunks of large messages and the sweeper, beside those that commit */
 };
 
@@ -71,6 +71,41 @@ static int on_sweep_timer(sd_event_source *source, uint64_t now, void *userdata)
         sweep_start(userdata);
         (void) sd_event_source_set_time_relative(source, SWEEP_PERIOD_USEC);
         return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* ── memory ───────────────────────────────────────────────────────────────────────────────── */
+
+/* Buffers of large messages come and go all the time: getting their memory from the kernel each time, zeroed, costs a
+ * tenth of what such a message costs in all. So it is kept, */
+static void keep_memory(void) {
+        (void) mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP); /* else it is only slower */
+        (void) mallopt(M_MMAP_THRESHOLD, MALLOC_MAP_MIN);
+}
+
+/* and given back now and then, with the holes that many messages at a time have left between the sessions. */
+static int on_trim_timer(sd_event_source *source, uint64_t now, void *userdata) {
+        (void) source;
+        (void) now;
+        (void) userdata;
+        (void) malloc_trim(0);
+        return 0;
+}
+
+static int open_trim_timer(Smtpd *smtpd) {
+        int r;
+
+        r = sd_event_add_time_relative(service_event(smtpd->service), &smtpd->trim_timer,
+                        CLOCK_MONOTONIC, 0, TRIM_SLACK_USEC, on_trim_timer, smtpd);
+        return r < 0 ? r : sd_event_source_set_enabled(smtpd->trim_timer, SD_EVENT_OFF);
+}
+
+void smtpd_freed(Smtpd *smtpd) {
+        int enabled = SD_EVENT_ON;
+
+        if (!smtpd->trim_timer || sd_event_source_get_enabled(smtpd->trim_timer, &enabled) != 0)
+                return; /* soon, then */
+        (void) sd_event_source_set_time_relative(smtpd->trim_timer, TRIM_PAUSE_USEC);
+        (void) sd_event_source_set_enabled(smtpd->trim_timer, SD_EVENT_ONESHOT);
 }
 
 /* ── hooks ────────────────────────────────────────────────────────────────────────────────── */
@@ -155,6 +190,9 @@ static int start(Service *service, void *userdata) {
                         0, SWEEP_SLACK_USEC, on_sweep_timer, smtpd);
         if (r < 0)
                 return r;
+        r = open_trim_timer(smtpd);
+        if (r < 0)
+                return r;
         return listeners_open(smtpd);
 }
 
@@ -225,6 +263,7 @@ static void done(Service *service, void *userdata) {
         sessions_free(smtpd);
         smtpd->wake = wake_free(smtpd->wake);
         smtpd->sweep_timer = sd_event_source_disable_unref(smtpd->sweep_timer);
+        smtpd->trim_timer = sd_event_source_disable_unref(smtpd->trim_timer);
         smtpd->spool = spool_free(smtpd->spool);
         smtpd->settings = settings_unref(smtpd->settings);
         smtpd->tls = tls_credentials_unref(smtpd->tls);
@@ -248,8 +287,7 @@ int main(int argc, char **argv) {
         };
         Smtpd smtpd = {};
 
-        (void) mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP); /* else it is only slower */
-        (void) mallopt(M_MMAP_THRESHOLD, MALLOC_MAP_MIN);
+        keep_memory();
         smtpd.idle_last = &smtpd.idle_first;
         return service_run(&hooks, argc, argv, &smtpd);
 }

@@ -502,6 +502,7 @@ void session_free(Session *session) {
         if (service_stopping(smtpd->service) && smtpd->n_sessions == 0)
                 smtpd_finished(smtpd);
         listeners_resume(smtpd);
+        smtpd_freed(smtpd);
         service_status_changed(smtpd->service);
 }
 

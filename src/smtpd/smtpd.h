@@ -62,7 +62,7 @@ typedef struct Smtpd {
         unsigned n_handshakes;
         Client *clients[CLIENT_BUCKETS];
         Wake *wake;
-        sd_event_source *sweep_timer, *accept_timer;
+        sd_event_source *sweep_timer, *accept_timer, *trim_timer;
         Sweep *sweep;       /* under way, or NULL */
         bool crowded;       /* clients wait because of the limit of sessions, which was logged */
         bool spool_trouble; /* the last commit failed */
@@ -98,6 +98,9 @@ void handshakes_free(Smtpd *smtpd);
 
 /* main.c: the last session of a stopping service has ended */
 void smtpd_finished(Smtpd *smtpd);
+
+/* main.c: memory of a message or a session was given back */
+void smtpd_freed(Smtpd *smtpd);
 
 /* notify.c */
 int wake_new(Smtpd *smtpd, Wake **ret);

@@ -215,6 +215,24 @@ size_t smtpd_log_count(const TestSmtpd *smtpd, const char *text) {
         return n;
 }
 
+typedef struct LogTimes {
+        const TestSmtpd *smtpd;
+        const char *text;
+        size_t n;
+} LogTimes;
+
+static bool is_logged_so_often(void *userdata) {
+        const LogTimes *times = userdata;
+
+        return smtpd_log_count(times->smtpd, times->text) == times->n;
+}
+
+bool smtpd_logs_times(const TestSmtpd *smtpd, const char *text, size_t n) {
+        LogTimes times = {.smtpd = smtpd, .text = text, .n = n};
+
+        return wait_until(is_logged_so_often, &times, HARNESS_DEADLINE_SECONDS);
+}
+
 size_t smtpd_n_queued(const TestSmtpd *smtpd) {
         return harness_count(smtpd->spool, ".envelope");
 }

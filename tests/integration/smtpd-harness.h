@@ -51,8 +51,14 @@ void smtpd_configure(TestSmtpd *smtpd, const char *options);
 bool smtpd_logs(const TestSmtpd *smtpd, const char *text);
 #define expect_log(smtpd, text) cr_expect(smtpd_logs(smtpd, text), "no \"%s\" in the log", text)
 
-/* Times that the text stands in the log so far. */
+/* Times that the text stands in the log so far: what has just happened may be missing. */
 size_t smtpd_log_count(const TestSmtpd *smtpd, const char *text);
+
+/* Waits until it is this number. */
+bool smtpd_logs_times(const TestSmtpd *smtpd, const char *text, size_t n);
+#define expect_log_times(smtpd, text, n)                                                           \
+        cr_expect(smtpd_logs_times(smtpd, text, n), "\"%s\" is not %zu times in the log, but %zu", \
+                        text, (size_t) (n), smtpd_log_count(smtpd, text))
 
 /* Messages in the spool, and files that are no part of one and not .lock. */
 size_t smtpd_n_queued(const TestSmtpd *smtpd);
