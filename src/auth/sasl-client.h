@@ -71,10 +71,10 @@ bool sasl_client_accepted(SaslClient *client);
 /* As whom, with the mechanism chosen last: for MAIL AUTH=. Terminated; any octets but NUL. "" before the first. */
 const char *sasl_client_id(const SaslClient *client);
 
-/* Why there is no mechanism left, or why the last exchange failed; in the classic words: `authentication is not supported by the
- * remote smtp server`, `cannot do authentication: check for a compatible client secret`, `authentication failed using mechanism
- * [plain] and plaintext secret for [bob] from line 1: [go away]`. The server's octets in it are not escaped. The caller
- * frees; NULL when memory is short. */
+/* Why there is no mechanism left, or why the last exchange failed; in the classic words, without their prefix `smtp error: `:
+ * `authentication is not supported by the remote smtp server`, `cannot do authentication: check for a compatible client secret`,
+ * `authentication failed using mechanism [plain] and plaintext secret for [bob] from line 1: [go away]`. The server's octets in it
+ * are not escaped. The caller frees; NULL when memory is short. */
 char *sasl_client_failure(const SaslClient *client);
 
 /* The text for a selector without account: `no client authentication account: selector [x]`. As above. */

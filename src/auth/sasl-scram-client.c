@@ -6,7 +6,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <gsasl.h>
 #include <nettle/pbkdf2.h>
 #include <nettle/sha1.h>
 #include <nettle/sha2.h>
@@ -113,18 +112,18 @@ SaslScramClient *sasl_scram_client_free(SaslScramClient *scram) {
 int sasl_scram_client_first(
                 SaslScramClient *scram, const char *user, Buffer *output, const char **ret_why) {
         _cleanup_(buffer_done) Buffer bare = {};
-        char *prepared = NULL;
-        int code, r;
+        _cleanup_(freep) char *prepared = NULL;
+        int r;
 
         assert(!scram->first_bare);
         *ret_why = "the user name cannot be prepared for SCRAM";
-        code = gsasl_saslprep(user, GSASL_ALLOW_UNASSIGNED, &prepared, NULL);
-        if (code != GSASL_OK)
-                return code == GSASL_MALLOC_ERROR ? -ENOMEM : -EBADMSG;
-        r = prepared[0] ? buffer_append_string(&bare, "n=") : -EBADMSG;
-        if (r >= 0)
-                r = sasl_append_name(&bare, prepared, strlen(prepared));
-        gsasl_free(prepared);
+        r = sasl_prepare_name(user, &prepared);
+        if (r < 0)
+                return r;
+        r = buffer_append_string(&bare, "n=");
+        if (r < 0)
+                return r;
+        r = sasl_append_name(&bare, prepared, strlen(prepared));
         if (r < 0)
                 return r;
         r = buffer_printf(&bare, ",r=%s", scram->nonce);

@@ -213,26 +213,11 @@ static int decode_name(Span name, char **ret) {
         return 0;
 }
 
-/* It must have a form prepared by SASLprep, and that must not be empty. */
-static int check_name(const char *name) {
-        char *prepared = NULL;
-        bool good;
-        int code;
-
-        code = gsasl_saslprep(name, GSASL_ALLOW_UNASSIGNED, &prepared, NULL);
-        if (code == GSASL_MALLOC_ERROR)
-                return -ENOMEM;
-        good = code == GSASL_OK && prepared[0];
-        if (code == GSASL_OK)
-                gsasl_free(prepared);
-        return good ? 0 : -EBADMSG;
-}
-
 /* gs2-header = ("p=" cb-name / "n" / "y") "," [ authzid ] "," and then "n=" saslname "," … */
 int sasl_scram_server_read_user(SaslScramServer *scram, const char *message, size_t size,
                 char **ret_user, const char **ret_why) {
         Span rest = {message, size}, flag, authzid, name;
-        _cleanup_(freep) char *user = NULL;
+        _cleanup_(freep) char *user = NULL, *prepared = NULL;
         int r;
 
         *ret_why = malformed;
@@ -244,7 +229,7 @@ int sasl_scram_server_read_user(SaslScramServer *scram, const char *message, siz
         r = decode_name((Span){name.text + 2, name.size - 2}, &user);
         if (r < 0)
                 return r;
-        r = check_name(user);
+        r = sasl_prepare_name(user, &prepared); /* is it possible, only */
         if (r < 0)
                 return r;
 

@@ -4,14 +4,21 @@
  * of RFC 822 that never comes again. */
 
 #include <errno.h>
+#include <gsasl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "auth/sasl.h"
+#include "base/text.h"
 
 enum {
         CHALLENGE_RANDOM_SIZE = 16,
+
+        /* Reasons of libidn that gsasl_saslprep() passes on. */
+        STRINGPREP_ICONV = 104, /* not UTF-8, or no memory */
+        STRINGPREP_NFKC = 200,  /* no memory: what is UTF-8 can be normalised */
+        STRINGPREP_MALLOC = 201,
 };
 
 static bool usable(const void *octets, size_t size) {
@@ -82,6 +89,30 @@ int sasl_append_name(Buffer *buffer, const char *name, size_t size) {
                 else
                         r = buffer_append(buffer, &name[i], 1);
         return r;
+}
+
+int sasl_prepare_name(const char *name, char **ret) {
+        char *prepared = NULL, *copy;
+        int code, why = 0;
+
+        code = gsasl_saslprep(name, GSASL_ALLOW_UNASSIGNED, &prepared, &why);
+        if (code == GSASL_OK && prepared[0] == '\0') {
+                gsasl_free(prepared);
+                return -EBADMSG;
+        }
+        if (code == GSASL_OK) {
+                copy = strdup(prepared); /* so that free() is right for it */
+                gsasl_free(prepared);
+                if (!copy)
+                        return -ENOMEM;
+                *ret = copy;
+                return 0;
+        }
+        /* a shortage of ours must not become a name that is wrong */
+        if (code == GSASL_MALLOC_ERROR || why == STRINGPREP_MALLOC || why == STRINGPREP_NFKC ||
+                        (why == STRINGPREP_ICONV && text_is_utf8(name, strlen(name))))
+                return -ENOMEM;
+        return -EBADMSG;
 }
 
 void sasl_buffer_wipe(Buffer *buffer) {

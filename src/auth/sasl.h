@@ -41,5 +41,9 @@ bool sasl_hex_decode(const char *text, size_t text_size, uint8_t *ret, size_t si
  * -ENOMEM. */
 int sasl_append_name(Buffer *buffer, const char *name, size_t size);
 
+/* Prepares a user name by SASLprep (RFC 4013), as SCRAM wants it. The caller frees. 0; -EBADMSG when it has no such form, or an empty
+ * one; -ENOMEM. */
+int sasl_prepare_name(const char *name, char **ret);
+
 /* Wipes what is in a buffer, and frees it. */
 void sasl_buffer_wipe(Buffer *buffer);
