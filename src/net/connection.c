@@ -44,7 +44,6 @@ typedef struct Security {
                         more; /* something is to be decrypted although nothing comes in; made when needed */
         size_t in_flight; /* octets of the output that are encrypted and not sent */
         bool secured;
-        bool ended;      /* the socket's own end */
         bool close_said; /* our close_notify is under way */
 } Security;
 
@@ -89,10 +88,6 @@ static bool wants_input(const Connection *connection) {
                                buffer_size(&connection->input) < connection->limit);
 }
 
-static bool wants_socket_input(const Connection *connection) {
-        return wants_input(connection) && !(connection->security && connection->security->ended);
-}
-
 static int on_more(sd_event_source *source, void *userdata);
 
 /* Whether there is something to decrypt, and it is wanted. */
@@ -123,7 +118,7 @@ static int update_events(Connection *connection) {
         if (r < 0)
                 return r;
         if (!connection->failed)
-                events = (wants_socket_input(connection) ? EPOLLIN : 0) |
+                events = (wants_input(connection) ? EPOLLIN : 0) |
                          (connection->blocked ? EPOLLOUT : 0);
         if (events == connection->registered)
                 return 0;
@@ -285,9 +280,7 @@ static int find_reason(Connection *connection, int error) {
         Security *security = connection->security;
         int r;
 
-        if (!security || security->ended)
-                return error;
-        if (receive_octets(connection, tls_incoming(security->tls)) <= 0)
+        if (!security || receive_octets(connection, tls_incoming(security->tls)) <= 0)
                 return error;
         if (security->secured)
                 r = (int) tls_decrypt(security->tls, &unwanted, CONNECTION_READ_SIZE);
@@ -381,10 +374,8 @@ static void do_read_encrypted(Connection *connection) {
                 emit_error(connection, (int) n);
                 return;
         }
-        if (n == 0) {
-                security->ended = true;
+        if (n == 0)
                 tls_end_of_input(security->tls);
-        }
         if (security->secured)
                 do_decrypt(connection);
         else
@@ -467,7 +458,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
         if ((revents & (EPOLLOUT | EPOLLHUP | EPOLLERR)) && connection->blocked)
                 do_write(connection);
         if ((revents & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !is_over(connection) &&
-                        wants_socket_input(connection))
+                        wants_input(connection))
                 do_read(connection);
 
         if (!is_over(connection)) {
@@ -584,8 +575,7 @@ void connection_read(Connection *connection, bool wanted, size_t limit) {
         connection->limit = limit;
         /* Should the kernel have no memory for the registration, nothing arrives, as if the peer
          * were silent, and the deadline ends it. */
-        if (wants_input(connection) &&
-                        (connection->security || !(connection->registered & EPOLLIN)))
+        if (wants_input(connection) && !(connection->registered & EPOLLIN))
                 (void) update_events(connection);
 }
 

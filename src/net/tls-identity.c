@@ -162,6 +162,28 @@ static void swap(gnutls_x509_crt_t *a, gnutls_x509_crt_t *b) {
         *b = other;
 }
 
+/* Behind each its issuer. What does not belong to the chain is left out: GnuTLS and some peers would refuse all of it. */
+static int sort_issuers(Identity *identity) {
+        gnutls_x509_crt_t *chain = identity->chain;
+        unsigned n = 1, left_out;
+
+        for (unsigned i = 1; i < identity->n_chain; i++)
+                if (gnutls_x509_crt_check_issuer(chain[n - 1], chain[i])) {
+                        swap(&chain[n], &chain[i]);
+                        i = n++; /* from there on */
+                }
+
+        left_out = identity->n_chain - n;
+        if (left_out == 0)
+                return 0;
+        while (identity->n_chain > n)
+                gnutls_x509_crt_deinit(chain[--identity->n_chain]);
+        return tls_complain(identity->report, TLS_ITEM_CERTIFICATE, false,
+                        "%u of the certificates in %s %s left out: not part of the chain from ours to its authority",
+                        left_out, identity->credentials->config.certificate,
+                        left_out == 1 ? "is" : "are");
+}
+
 /* Ours first, then each one's issuer. */
 static int sort_chain(Identity *identity) {
         const TlsConfig *config = &identity->credentials->config;
@@ -184,13 +206,7 @@ static int sort_chain(Identity *identity) {
         }
 
         swap(&chain[0], &chain[own]);
-        for (unsigned i = 0; i + 1 < identity->n_chain; i++)
-                for (unsigned j = i + 1; j < identity->n_chain; j++)
-                        if (gnutls_x509_crt_check_issuer(chain[i], chain[j])) {
-                                swap(&chain[i + 1], &chain[j]);
-                                break;
-                        }
-        return 0;
+        return sort_issuers(identity);
 }
 
 static int warn_of_time(const Identity *identity) {

@@ -31,8 +31,9 @@ struct Tls {
         bool strict; /* it is a host's, not verify-name */
         bool begun;  /* the first octets were looked at */
         bool ended;  /* nothing more will come in */
-        bool pulled; /* GnuTLS has asked for input */
         bool full;   /* no memory or no room for output */
+        bool flooded;
+        size_t n_silent; /* octets taken since there was content */
         bool secured, closed, truncated;
         bool over; /* the end or the error was told */
         int failed;
@@ -49,9 +50,15 @@ static ssize_t on_pull(gnutls_transport_ptr_t userdata, void *data, size_t size)
         Tls *tls = userdata;
         size_t n = MIN_OF(size, buffer_size(&tls->incoming));
 
-        tls->pulled = true;
         if (n == 0 && !tls->ended) {
                 gnutls_transport_set_errno(tls->session, EAGAIN);
+                return -1;
+        }
+        /* GnuTLS collects a handshake message of up to 16 MiB before it finds that it is too long. */
+        tls->n_silent += n;
+        if (tls->n_silent > TLS_HANDSHAKE_MAX) {
+                tls->flooded = true;
+                gnutls_transport_set_errno(tls->session, EMSGSIZE);
                 return -1;
         }
         memcpy(data, buffer_data(&tls->incoming), n);
@@ -168,8 +175,6 @@ static const struct {
                 {GNUTLS_E_CERTIFICATE_REQUIRED, "the %s has no certificate, and one is required"},
                 {GNUTLS_E_NO_CERTIFICATE_FOUND, "the %s has no certificate, and one is required"},
                 {GNUTLS_E_REHANDSHAKE, "the %s wants to renegotiate, which is not allowed"},
-                {GNUTLS_E_LARGE_PACKET, "the %s sends more than a handshake may hold"},
-                {GNUTLS_E_HANDSHAKE_TOO_LARGE, "the %s sends more than a handshake may hold"},
 };
 
 static int fail_by_error(Tls *tls, int error) {
@@ -194,6 +199,9 @@ static int fail(Tls *tls, int error) {
 
         if (tls->full)
                 return set_error(tls, -ENOMEM, "not enough memory for TLS");
+        if (tls->flooded)
+                return set_error(tls, -EPROTO, "the %s sends more than a handshake may hold",
+                                tls->credentials->role == TLS_CLIENT ? "server" : "client");
         if (tls->why) {
                 (void) gnutls_alert_send(tls->session, GNUTLS_AL_FATAL, tls->alert);
                 return set_error(tls, -EKEYREJECTED, "%s", tls->why);
@@ -276,7 +284,6 @@ static int init_session(Tls *tls) {
         gnutls_transport_set_pull_function(tls->session, on_pull);
         gnutls_transport_set_pull_timeout_function(tls->session, on_pull_timeout);
         gnutls_transport_set_vec_push_function(tls->session, on_push);
-        gnutls_handshake_set_max_packet_length(tls->session, TLS_HANDSHAKE_MAX);
         if (credentials->verify)
                 gnutls_session_set_verify_function(tls->session, on_certificate);
         return 0;
@@ -382,8 +389,10 @@ static int on_secured(Tls *tls) {
         return 1;
 }
 
-static bool goes_on(int error) {
-        return error == GNUTLS_E_INTERRUPTED || error == GNUTLS_E_WARNING_ALERT_RECEIVED;
+/* Each of these takes octets of the input, which ends. GnuTLS also wants to be asked again after a part of a message. */
+static bool goes_on(const Tls *tls, int error) {
+        return error == GNUTLS_E_INTERRUPTED || error == GNUTLS_E_WARNING_ALERT_RECEIVED ||
+               (error == GNUTLS_E_AGAIN && buffer_size(&tls->incoming) > 0);
 }
 
 int tls_handshake(Tls *tls) {
@@ -397,14 +406,15 @@ int tls_handshake(Tls *tls) {
                 return r;
         do
                 r = gnutls_handshake(tls->session);
-        while (goes_on(r)); /* each takes octets of the input, which ends */
+        while (goes_on(tls, r));
         if (r == GNUTLS_E_AGAIN)
                 return 0;
         if (r >= 0)
                 return on_secured(tls);
-        if (tls->ended && (r == GNUTLS_E_PREMATURE_TERMINATION ||
-                                          r == GNUTLS_E_UNEXPECTED_PACKET_LENGTH ||
-                                          r == GNUTLS_E_PULL_ERROR))
+        if (tls->ended && !tls->flooded &&
+                        (r == GNUTLS_E_PREMATURE_TERMINATION ||
+                                        r == GNUTLS_E_UNEXPECTED_PACKET_LENGTH ||
+                                        r == GNUTLS_E_PULL_ERROR))
                 return set_error(tls, -EPROTO,
                                 "the %s has closed the connection during the handshake",
                                 tls->credentials->role == TLS_CLIENT ? "server" : "client");
@@ -418,15 +428,16 @@ static ssize_t receive(Tls *tls, Buffer *plaintext) {
         char data[TLS_RECORD_MAX];
         ssize_t n;
 
-        do {
-                tls->pulled = false;
+        do
                 n = gnutls_record_recv(tls->session, data, sizeof(data));
-        } while ((n == 0 && tls->pulled) || goes_on((int) n)); /* 0 may be an empty record, too */
+        while (goes_on(tls, (int) n));
 
-        if (n > 0)
+        if (n > 0) {
+                tls->n_silent = 0;
                 return buffer_append(plaintext, data, (size_t) n) < 0
                                        ? set_error(tls, -ENOMEM, "not enough memory for TLS")
                                        : n;
+        }
         if (n == GNUTLS_E_AGAIN)
                 return -EAGAIN;
         if (n == 0 || (tls->ended && (n == GNUTLS_E_PREMATURE_TERMINATION ||
@@ -470,8 +481,6 @@ int tls_encrypt(Tls *tls, const char *data, size_t size) {
                 ssize_t n = gnutls_record_send(
                                 tls->session, data, MIN_OF(size, (size_t) TLS_RECORD_MAX));
 
-                if (goes_on((int) n))
-                        continue;
                 if (n <= 0)
                         return fail(tls, n < 0 ? (int) n : GNUTLS_E_INTERNAL_ERROR);
                 data += n;

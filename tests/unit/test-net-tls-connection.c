@@ -252,6 +252,76 @@ Test(net_tls_connection, handshake_cut_at_every_octet) {
         }
 }
 
+/* A chain that does not fit the kernel's queue, nor one record. What TLS itself has to wait for is nobody's output. */
+Test(net_tls_connection, long_chain) {
+        char name[32], issuer[32] = "ca", file[64];
+
+        for (unsigned i = 0; i < 28; i++) {
+                (void) snprintf(name, sizeof(name), "link-%u", i);
+                make_certificate(&(TestCertificate){.file = name,
+                                .issuer = issuer,
+                                .authority = i < 27,
+                                .names = {"a.test"},
+                                .padding = 300});
+                (void) snprintf(file, sizeof(file), "%s.pem", name);
+                append_file("chain", file);
+                (void) snprintf(issuer, sizeof(issuer), "%s", name);
+        }
+        append_file("chain", "link-27.key");
+        for (size_t v = 0; v < ELEMENTSOF(versions); v++) {
+                Pair pair;
+
+                pair_init(&pair, 1);
+                pair_start(&pair, server_credentials("chain", NULL, NULL),
+                                client_credentials(NULL, NULL, NULL, versions[v]), "a.test");
+                cr_assert(wait_until(&pair, is_settled(&pair)));
+                (void) settle(&pair);
+                cr_assert_eq(pair.client.error, 0, "%s", pair.client.why);
+                cr_expect_eq(pair.server.n_events[CONNECTION_DRAINED], 0);
+                expect_passes(&pair.server, &pair.client, "220 hello\r\n");
+                pair_done(&pair);
+        }
+}
+
+/* A message that says it is long, and comes. It must end before it has cost us much. */
+Test(net_tls_connection, endless_handshake) {
+        static const char first[] = {
+                        0x16, 3, 1, 0x3f, (char) 0xff, 1, (char) 0xff, (char) 0xff, (char) 0xff};
+        static const char next[] = {0x16, 3, 3, 0x3f, (char) 0xff};
+        static char record[5 + 0x3fff];
+
+        for (int server = 0; server < 2; server++) {
+                TlsCredentials *credentials = server ? server_credentials("good.both", NULL, NULL)
+                                                     : client_credentials(NULL, NULL, NULL, NULL);
+                size_t n_said = 0;
+                Pair pair;
+                End *end;
+                int fd = pair_init_half(&pair, &end, server);
+
+                cr_assert_eq(connection_start_tls(end->connection, credentials, NULL), 0);
+                memcpy(record, first, sizeof(first));
+                record[5] = server ? 1 : 2; /* client hello, server hello */
+                while (end->n_events[CONNECTION_ERROR] == 0 &&
+                                n_said < 10 * (size_t) TLS_HANDSHAKE_MAX) {
+                        ssize_t n = send(fd, record, sizeof(record), MSG_NOSIGNAL);
+
+                        cr_assert_eq(n, (ssize_t) sizeof(record));
+                        n_said += (size_t) n;
+                        memcpy(record, next, sizeof(next));
+                        memset(record + sizeof(next), 0, 4);
+                        (void) settle(&pair);
+                }
+                cr_assert_eq(end->n_events[CONNECTION_ERROR], 1);
+                cr_expect_str_eq(end->why,
+                                server ? "the client sends more than a handshake may hold"
+                                       : "the server sends more than a handshake may hold");
+                cr_expect_leq(n_said, TLS_HANDSHAKE_MAX + sizeof(record));
+                (void) tls_credentials_unref(credentials);
+                (void) close(fd);
+                pair_done(&pair);
+        }
+}
+
 /* ---- passing octets ---- */
 
 Test(net_tls_connection, output_during_the_handshake) {
@@ -403,6 +473,10 @@ Test(net_tls_connection, idle_owns_no_buffers) {
                 expect_passes(&pair.server, &pair.client, "250 OK\r\n");
                 cr_expect_null(connection_input(pair.server.connection)->memory);
                 cr_expect_null(connection_output(pair.server.connection)->memory);
+                cr_expect_null(tls_incoming((Tls *) connection_tls(pair.server.connection))
+                                                ->memory);
+                cr_expect_null(tls_outgoing((Tls *) connection_tls(pair.server.connection))
+                                                ->memory);
         }
         pair_done(&pair);
 }

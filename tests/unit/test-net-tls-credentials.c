@@ -48,6 +48,10 @@ static void make_files(void) {
                         .file = "expired", .issuer = "ca", .from = -10, .until = -1});
         make_certificate(&(TestCertificate){
                         .file = "early", .issuer = "ca", .from = 1, .until = 10});
+        make_file("with-others", "good.both", NULL, NULL);
+        append_file("with-others", "self.pem");
+        append_file("with-others", "other.pem");
+        append_file("with-others", "ca.pem");
         make_file("empty", NULL, NULL, NULL);
         make_file("text", NULL, "hello\n", NULL);
         make_file("key-twice", "good.both", NULL, NULL);
@@ -116,6 +120,8 @@ static const Row rows[] = {
                 {"good.both", NULL, "<none>", 0, NULL, 0},
                 {"good.both", NULL, "<default>", 0, NULL, 0},
                 {"good.both", NULL, "ca.pem", 0, NULL, 0},
+                {"with-others", NULL, NULL, TLS_ITEM_CERTIFICATE,
+                                "2 of the certificates in /with-others are left out", 1},
                 {"expired.both", NULL, NULL, TLS_ITEM_CERTIFICATE,
                                 "/expired.both has expired on 20", 1},
                 {"early.both", NULL, NULL, TLS_ITEM_CERTIFICATE,

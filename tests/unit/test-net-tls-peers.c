@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <gnutls/abstract.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -245,6 +246,119 @@ Test(net_tls_peers, key_updates) {
                 (void) settle(&pair);
         }
         cr_expect_eq(end->n_events[CONNECTION_ERROR], 1);
+        foreign_done(&foreign);
+        pair_done(&pair);
+        (void) tls_credentials_unref(server);
+}
+
+/* A peer that ends its side, but keeps its socket open. */
+Test(net_tls_peers, end_of_tls_alone) {
+        for (size_t i = 0; i < ELEMENTSOF(priorities); i++) {
+                TlsCredentials *server = server_credentials("good.both", NULL, NULL);
+                char octets[100];
+                Foreign foreign;
+                Pair pair;
+                End *end;
+
+                foreign_init(&foreign, pair_init_half(&pair, &end, true), priorities[i], NULL,
+                                NULL);
+                cr_assert_eq(connection_start_tls(end->connection, server, NULL), 0);
+                cr_assert_eq(foreign_handshake(&foreign, &pair), 0);
+                cr_assert_eq(gnutls_record_send(foreign.session, "QUIT\r\n", 6), 6);
+                cr_assert_eq(gnutls_bye(foreign.session, GNUTLS_SHUT_WR), 0);
+                cr_assert(wait_until(&pair, end->n_events[CONNECTION_EOF] > 0));
+                cr_expect_eq(buffer_size(&end->got), 6);
+                cr_expect_not(tls_truncated(connection_tls(end->connection)));
+                cr_assert_eq(buffer_append_string(connection_output(end->connection), "221 OK\r\n"),
+                                0);
+                cr_assert_eq(connection_shutdown(end->connection), 0);
+                cr_expect_eq(foreign_receive(&foreign, &pair, octets, sizeof(octets)), 8);
+                cr_expect_eq(foreign_receive(&foreign, &pair, octets, sizeof(octets)), 0);
+                foreign_done(&foreign);
+                pair_done(&pair);
+                (void) tls_credentials_unref(server);
+        }
+}
+
+/* ---- what a peer is told ---- */
+
+static int n_names_told;
+
+static int on_request(gnutls_session_t session, const gnutls_datum_t *names, int n_names,
+                const gnutls_pk_algorithm_t *algorithms, int n_algorithms, gnutls_pcert_st **ret,
+                unsigned *ret_size, gnutls_privkey_t *ret_key) {
+        (void) session;
+        (void) names;
+        (void) algorithms;
+        (void) n_algorithms;
+        (void) ret_key;
+        n_names_told = n_names;
+        *ret = NULL;
+        *ret_size = 0;
+        return 0;
+}
+
+/* Whose certificates are wanted: a handful of names helps to choose, a hundred would fill the handshake. */
+Test(net_tls_peers, authorities_told) {
+        static const struct {
+                const char *verify;
+                int n_names;
+        } rows[] = {{NULL, 0}, {"ca.pem", 1}, {"<default>", 0}};
+
+        for (size_t i = 0; i < ELEMENTSOF(rows) * 2; i++) {
+                TlsCredentials *server = server_credentials("good.both", rows[i / 2].verify, NULL);
+                Foreign foreign;
+                Pair pair;
+                End *end;
+
+                n_names_told = -1;
+                foreign_init(&foreign, pair_init_half(&pair, &end, true), priorities[i % 2], NULL,
+                                NULL);
+                gnutls_certificate_set_retrieve_function2(foreign.credentials, on_request);
+                cr_assert_eq(connection_start_tls(end->connection, server, NULL), 0);
+                (void) foreign_handshake(&foreign, &pair);
+                cr_expect_eq(n_names_told, rows[i / 2].n_names, "row %zu: %d", i, n_names_told);
+                foreign_done(&foreign);
+                pair_done(&pair);
+                (void) tls_credentials_unref(server);
+        }
+}
+
+/* However it stands in the file. */
+Test(net_tls_peers, chain_in_order) {
+        TlsCredentials *server;
+        const gnutls_datum_t *chain;
+        unsigned n_chain = 0;
+        Foreign foreign;
+        Pair pair;
+        End *end;
+
+        make_certificate(&(TestCertificate){.file = "upper", .issuer = "ca", .authority = true});
+        make_certificate(&(TestCertificate){.file = "lower", .issuer = "upper", .authority = true});
+        make_certificate(&(TestCertificate){.file = "leaf", .issuer = "lower"});
+        append_file("unsorted", "upper.pem");
+        append_file("unsorted", "leaf.pem");
+        append_file("unsorted", "leaf.key");
+        append_file("unsorted", "lower.pem");
+        server = server_credentials("unsorted", NULL, NULL);
+
+        foreign_init(&foreign, pair_init_half(&pair, &end, true), TLS_1_3, NULL, NULL);
+        cr_assert_eq(connection_start_tls(end->connection, server, NULL), 0);
+        cr_assert_eq(foreign_handshake(&foreign, &pair), 0);
+        chain = gnutls_certificate_get_peers(foreign.session, &n_chain);
+        cr_assert_eq(n_chain, 3);
+        for (unsigned i = 0; i < n_chain; i++) {
+                static const char *const names[] = {"CN=leaf", "CN=lower", "CN=upper"};
+                _cleanup_(freep) char *name = NULL;
+                gnutls_x509_crt_t certificate;
+
+                cr_assert_eq(gnutls_x509_crt_init(&certificate), 0);
+                cr_assert_eq(gnutls_x509_crt_import(certificate, &chain[i], GNUTLS_X509_FMT_DER),
+                                0);
+                name = tls_subject(certificate);
+                cr_expect_str_eq(name, names[i]);
+                gnutls_x509_crt_deinit(certificate);
+        }
         foreign_done(&foreign);
         pair_done(&pair);
         (void) tls_credentials_unref(server);

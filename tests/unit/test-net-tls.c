@@ -48,6 +48,8 @@ static const Row rows[] = {
                                 NULL, NULL, "cn.test", 0},
                 {"chain", "chain.both", "ca.pem", NULL, "c.test", NULL, NULL, NULL, NULL, "c.test",
                                 0},
+                {"chain in a wrong order", "unsorted.both", "ca.pem", NULL, "c.test", NULL, NULL,
+                                NULL, NULL, "c.test", 0},
                 {"purpose", "server.both", "ca.pem", NULL, "p.test", NULL, NULL, NULL, NULL,
                                 "p.test", 0},
                 {"trusted itself", "self.both", "self.pem", NULL, "self", NULL, NULL, NULL, NULL,
@@ -156,6 +158,10 @@ static void make_all(void) {
         append_file("chain.both", "ca.pem"); /* in a wrong order, with one too many */
         append_file("chain.both", "middle.pem");
         make_chain("cut", "middle");
+        append_file("unsorted.both", "chain.key"); /* everything in the wrong order */
+        append_file("unsorted.both", "ca.pem");
+        append_file("unsorted.both", "middle.pem");
+        append_file("unsorted.both", "chain.pem");
         make_certificate(&(TestCertificate){.file = "old",
                         .issuer = "ca",
                         .authority = true,

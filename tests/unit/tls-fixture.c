@@ -135,6 +135,7 @@ static gnutls_x509_crt_t load_certificate(const char *file) {
 }
 
 static void fill_in(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key, const TestCertificate *spec) {
+        static const char padding[1000];
         const char *name = spec->name ? spec->name : spec->file;
         bool usual = spec->from == 0 && spec->until == 0;
         unsigned char serial[4] = {
@@ -164,6 +165,9 @@ static void fill_in(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key, const Test
                 check(gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, &address,
                                 sizeof(address), GNUTLS_FSAN_APPEND));
         }
+        if (spec->padding)
+                check(gnutls_x509_crt_set_extension_by_oid(
+                                crt, "1.3.6.1.4.1.99999.1", padding, (unsigned) spec->padding, 0));
         if (spec->purpose)
                 check(gnutls_x509_crt_set_key_purpose_oid(crt, spec->purpose, 0));
         if (spec->authority)

@@ -21,6 +21,7 @@ typedef struct TestCertificate {
         const char *issuer;   /* file of who signs it; NULL: itself */
         int from, until;      /* days from now; both 0: from yesterday to next month */
         unsigned serial;
+        size_t padding; /* octets that it is longer by */
         bool authority;
         bool rsa;            /* instead of an elliptic curve */
         const char *purpose; /* extended key usage, NULL: none */
