@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,13 +67,18 @@ static void password_wipe(Password *password) {
         explicit_bzero(password, sizeof(*password));
 }
 
-/* One line, or what there is before the end; octet by octet, so that what follows is left to others. */
-static int read_line(Password *ret) {
+/* One line, or what there is before the end; octet by octet, so that what follows is left to others.
+ * While it waits the signals are as `waiting` says; NULL: as they are. */
+static int read_line(const sigset_t *waiting, Password *ret) {
         ret->size = 0;
         for (;;) {
+                struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+                ssize_t n;
                 char c;
-                ssize_t n = read(STDIN_FILENO, &c, 1);
 
+                if (waiting && ppoll(&input, 1, NULL, waiting) < 0)
+                        return -errno;
+                n = read(STDIN_FILENO, &c, 1);
                 if (n < 0)
                         return -errno;
                 if (n == 0 || c == '\n')
@@ -91,11 +97,13 @@ static void on_signal(int signal_number) {
         caught_signal = signal_number;
 }
 
-/* Asks at a terminal. Whatever ends the question, the terminal echoes again; then the signal, if it was one, has its
- * effect. -EINTR when that was none but to interrupt. */
+/* Asks at a terminal. Whatever ends the question, the terminal echoes again; then the signal, if it
+ * was one, has its effect. They are caught nowhere but in ppoll(), so that none is missed. -EINTR
+ * when it has had none but to interrupt. */
 static int ask_once(const char *question, Password *ret) {
         static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
         struct sigaction action = {.sa_handler = on_signal}, before[ELEMENTSOF(signals)];
+        sigset_t blocked, mask_before;
         struct termios echoing, silent;
         int r;
 
@@ -104,17 +112,23 @@ static int ask_once(const char *question, Password *ret) {
         silent = echoing;
         silent.c_lflag &= ~(tcflag_t) ECHO;
         caught_signal = 0;
+        (void) sigemptyset(&blocked);
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++)
+                (void) sigaddset(&blocked, signals[i]);
+        (void) sigprocmask(SIG_BLOCK, &blocked, &mask_before);
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
                 (void) sigaction(signals[i], &action, &before[i]); /* these can be caught */
+
         r = tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) < 0 ? -errno : 0;
         if (r >= 0) {
                 (void) fprintf(stderr, "%s", question);
-                r = read_line(ret);
+                r = read_line(&mask_before, ret);
                 (void) fprintf(stderr, "\n");
         }
         (void) tcsetattr(STDIN_FILENO, TCSAFLUSH, &echoing); /* nothing can be done about it */
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
                 (void) sigaction(signals[i], &before[i], NULL);
+        (void) sigprocmask(SIG_SETMASK, &mask_before, NULL);
         if (!caught_signal)
                 return r;
         password_wipe(ret);
@@ -201,7 +215,7 @@ static int get_password(Password *ret) {
         if (arg_password)
                 r = take_argument(arg_password, ret);
         else
-                r = isatty(STDIN_FILENO) ? ask_twice(ret) : read_line(ret);
+                r = isatty(STDIN_FILENO) ? ask_twice(ret) : read_line(NULL, ret);
         if (r == -EKEYREJECTED)
                 return fail("invalid password: the two are not the same");
         if (r == -EFBIG)
