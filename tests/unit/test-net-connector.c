@@ -503,14 +503,47 @@ static void fail_before(Health *health, const char *ip, uint16_t port, uint64_t 
         health_end(health, &address, 0, HEALTH_FAILED, clock_monotonic() - usec);
 }
 
+/* A socket of this address that does not listen yet; -1: somebody else has the port. */
+static int bind_to(const char *ip, uint16_t port, uint16_t *ret_port) {
+        NetAddress address;
+        int fd;
+
+        cr_assert_eq(net_address_from_ip(ip, port, &address), 0);
+        fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        cr_assert_geq(fd, 0);
+        if (bind(fd, &address.any, address.size) < 0)
+                return close_fd(fd);
+        cr_assert_eq(net_address_of_socket(fd, &address), 0);
+        *ret_port = ntohs(address.any.sa_family == AF_INET ? address.ipv4.sin_port
+                                                           : address.ipv6.sin6_port);
+        return fd;
+}
+
+/* One port of all these addresses. */
+static uint16_t bind_all(const char *const *ips, size_t n, int *fds) {
+        for (unsigned tries = 0; tries < 100; tries++) {
+                uint16_t port = 0;
+                size_t n_bound = 0;
+
+                while (n_bound < n && (fds[n_bound] = bind_to(ips[n_bound], port, &port)) >= 0)
+                        n_bound++;
+                if (n_bound == n)
+                        return port;
+                while (n_bound > 0)
+                        (void) close(fds[--n_bound]);
+        }
+        cr_assert_fail("no port is free on all addresses");
+        return 0;
+}
+
 /* The second call would be answered by the address that was dead, but does not try it. */
 Test(net_connector, dead_address_is_left_alone) {
         static const char *const endpoints[] = {"two.test:#", "mx:mx.test:#"};
 
         for (size_t i = 0; i < ELEMENTSOF(endpoints); i++) {
                 char order[2][NET_ADDRESS_TEXT_MAX], peer[NET_ADDRESS_TEXT_MAX];
-                _cleanup_(closep) int good = -1, dead = -1;
                 _cleanup_(health_freep) Health *health = NULL;
+                int fds[2]; /* dead and good */
                 Caller caller;
                 uint16_t port;
 
@@ -521,7 +554,8 @@ Test(net_connector, dead_address_is_left_alone) {
                         (void) strcpy(order[0], "127.0.0.1");
                         (void) strcpy(order[1], "127.0.0.2");
                 }
-                good = listen_on(order[1], 0, &port);
+                port = bind_all((const char *const[]){order[0], order[1]}, 2, fds);
+                cr_assert_eq(listen(fds[1], 10), 0);
                 call_knowing(health, with_port(endpoints[i], port), NULL, PATIENCE_USEC, &caller,
                                 peer);
                 cr_assert_eq(caller.error, 0, "%s", caller.why);
@@ -530,13 +564,15 @@ Test(net_connector, dead_address_is_left_alone) {
                 cr_expect_not(is_paused(health, order[1], port));
                 caller_done(&caller);
 
-                dead = listen_on(order[0], port, &port);
+                cr_assert_eq(listen(fds[0], 10), 0);
                 call_knowing(health, with_port(endpoints[i], port), NULL, 0, &caller, peer);
                 cr_assert_eq(caller.error, 0, "%s", caller.why);
                 cr_expect_str_eq(peer, order[1]);
-                cr_expect_lt(accept4(dead, NULL, NULL, SOCK_CLOEXEC), 0);
+                cr_expect_lt(accept4(fds[0], NULL, NULL, SOCK_CLOEXEC), 0);
                 cr_expect_str_eq(connector_host(caller.connector), "two.test");
                 caller_done(&caller);
+                (void) close(fds[0]);
+                (void) close(fds[1]);
         }
 }
 
@@ -559,15 +595,16 @@ Test(net_connector, last_hopes) {
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 static const char *const ips[] = {"127.0.0.1", "127.0.0.2", "::1"};
-                int listeners[] = {-1, -1, -1};
                 _cleanup_(health_freep) Health *health = NULL;
                 char peer[NET_ADDRESS_TEXT_MAX];
-                uint16_t port = 0;
                 Caller caller;
+                uint16_t port;
+                int fds[3];
 
                 cr_assert_eq(health_new(&health), 0);
+                port = bind_all(ips, 3, fds);
                 for (size_t j = 0; j < 3; j++) {
-                        listeners[j] = listen_on(ips[j], port, &port);
+                        cr_assert_eq(listen(fds[j], 10), 0);
                         if (rows[i].ages[j] > 0)
                                 fail_before(health, ips[j], port, rows[i].ages[j] * USEC_PER_SEC);
                 }
@@ -579,7 +616,7 @@ Test(net_connector, last_hopes) {
                 cr_expect_not(is_paused(health, rows[i].peer, port));
                 caller_done(&caller);
                 for (size_t j = 0; j < 3; j++)
-                        (void) close(listeners[j]);
+                        (void) close(fds[j]);
         }
 }
 
