@@ -339,6 +339,7 @@ Test(net_tls_peers, chain_in_order) {
         append_file("unsorted", "upper.pem");
         append_file("unsorted", "leaf.pem");
         append_file("unsorted", "leaf.key");
+        append_file("unsorted", "other.pem");
         append_file("unsorted", "lower.pem");
         server = server_credentials("unsorted", NULL, NULL);
 
@@ -615,4 +616,34 @@ Test(net_tls_peers, openssl_server) {
                 pair_done(&pair);
                 (void) tls_credentials_unref(client);
         }
+}
+
+/* A client that has gone on talking when it is refused. Closing with octets unread would reset the connection, and what was
+ * said about the reason would be lost. */
+Test(net_tls_peers, refusal_arrives_over_tcp) {
+        static char much[300000];
+        unsigned port;
+        int listener = listen_on_loopback(&port), fd;
+        TlsCredentials *server = server_credentials("good.both", "ca.pem", NULL);
+        TlsCredentials *client = client_credentials(NULL, NULL, NULL, "tlsv1.3");
+        Pair pair;
+        End *end;
+
+        (void) close(pair_init_half(&pair, &end, false));
+        end->connection = connection_free(end->connection);
+        end_adopt(&pair, &pair.client, connect_to(port));
+        fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        cr_assert_geq(fd, 0);
+        end_adopt(&pair, &pair.server, fd);
+        pair.server.free_at = CONNECTION_ERROR;
+        pair_start(&pair, server, client, "a.test");
+        cr_assert_eq(buffer_append(connection_output(pair.client.connection), much, sizeof(much)),
+                        0);
+        cr_assert_eq(connection_flush(pair.client.connection), 0);
+        cr_assert(wait_until(&pair, pair.client.n_events[CONNECTION_ERROR] > 0));
+        cr_assert_not_null(pair.client.why, "%s", strerror(-pair.client.error));
+        cr_expect_str_eq(pair.client.why,
+                        "the server wants to see a certificate of ours: Certificate is required");
+        (void) close(listener);
+        pair_done(&pair);
 }
