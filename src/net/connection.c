@@ -343,7 +343,8 @@ static void do_handshake(Connection *connection) {
 
         connection->security->secured = true;
         emit(connection, CONNECTION_SECURED, 0);
-        if (!is_over(connection) && !connection->blocked && connection->draining)
+        if (!is_over(connection) && !connection->blocked &&
+                        (connection->draining || connection->shutting))
                 do_write(connection); /* what was flushed meanwhile */
 }
 
@@ -592,8 +593,10 @@ int connection_flush(Connection *connection) {
         r = send_output(connection);
         if (r < 0)
                 return fail(connection, find_reason(connection, r));
-        if (r > 0)
+        if (r > 0) {
+                connection->draining = false; /* of a flush during the handshake */
                 return 1;
+        }
 
         connection->blocked = connection->draining = true;
         r = update_events(connection);

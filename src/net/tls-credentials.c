@@ -27,6 +27,8 @@ int tls_complain(const TlsReport *report, TlsItem item, bool fatal, const char *
         va_list arguments;
         int r;
 
+        if (report->renewal && item == TLS_ITEM_WORDS && !fatal)
+                return 0;
         va_start(arguments, format);
         r = buffer_vprintf(&text, format, arguments);
         va_end(arguments);
@@ -327,9 +329,8 @@ static int load(TlsCredentials *credentials, const TlsReport *report) {
         return 0;
 }
 
-int tls_credentials_new(const TlsConfig *config, TlsRole role, TlsComplain complain, void *userdata,
+static int credentials_new(const TlsConfig *config, TlsRole role, const TlsReport *report,
                 TlsCredentials **ret) {
-        const TlsReport report = {.complain = complain, .userdata = userdata};
         _cleanup_(tls_credentials_unrefp) TlsCredentials *credentials = NULL;
         int r;
 
@@ -341,12 +342,19 @@ int tls_credentials_new(const TlsConfig *config, TlsRole role, TlsComplain compl
         r = copy_config(&credentials->config, config);
         if (r < 0)
                 return r;
-        r = load(credentials, &report);
+        r = load(credentials, report);
         if (r < 0)
                 return r;
 
         *ret = take(credentials);
         return 0;
+}
+
+int tls_credentials_new(const TlsConfig *config, TlsRole role, TlsComplain complain, void *userdata,
+                TlsCredentials **ret) {
+        const TlsReport report = {.complain = complain, .userdata = userdata};
+
+        return credentials_new(config, role, &report, ret);
 }
 
 TlsCredentials *tls_credentials_ref(TlsCredentials *credentials) {
@@ -394,6 +402,7 @@ static void rotate_ticket_key(TlsCredentials *credentials, uint64_t now) {
 
 int tls_credentials_refresh(TlsCredentials **credentials, uint64_t monotonic_usec,
                 TlsComplain complain, void *userdata) {
+        const TlsReport report = {.complain = complain, .userdata = userdata, .renewal = true};
         TlsCredentials *old = *credentials, *new;
         TlsFileStamp stamps[_TLS_FILE_MAX];
         int r;
@@ -411,7 +420,7 @@ int tls_credentials_refresh(TlsCredentials **credentials, uint64_t monotonic_use
         if (old->refused && same_stamps(stamps, old->refused_stamps))
                 return 0;
 
-        r = tls_credentials_new(&old->config, old->role, complain, userdata, &new);
+        r = credentials_new(&old->config, old->role, &report, &new);
         if (r < 0) {
                 old->refused = r != -ENOMEM;
                 memcpy(old->refused_stamps, stamps, sizeof(stamps));

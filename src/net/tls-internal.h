@@ -50,6 +50,7 @@ typedef struct TlsFile {
 typedef struct TlsReport {
         TlsComplain complain;
         void *userdata;
+        bool renewal; /* what was said of the words need not be said again */
 } TlsReport;
 
 struct TlsCredentials {

@@ -346,6 +346,42 @@ Test(net_tls_connection, output_during_the_handshake) {
         }
 }
 
+/* Flushed once more by the handler: then nothing waits, and nothing is told. */
+static void on_secured_flush(
+                Connection *connection, ConnectionEvent event, int error, void *userdata) {
+        unsigned *n_events = userdata;
+
+        (void) error;
+        n_events[event]++;
+        if (event == CONNECTION_SECURED)
+                cr_expect_eq(connection_flush(connection), 1);
+}
+
+Test(net_tls_connection, output_flushed_when_secured) {
+        TlsCredentials *server = server_credentials("good.both", NULL, NULL);
+        TlsCredentials *client = client_credentials(NULL, NULL, NULL, NULL);
+        unsigned n_events[_CONNECTION_EVENT_MAX] = {};
+        Connection *connection;
+        Pair pair;
+        End *end;
+        int fd = pair_init_half(&pair, &end, false);
+
+        cr_assert_eq(connection_new(pair.event, fd, on_secured_flush, n_events, &connection), 0);
+        cr_assert_eq(connection_start_tls(connection, server, NULL), 0);
+        cr_assert_eq(buffer_append_string(connection_output(connection), "421 no\r\n"), 0);
+        cr_assert_eq(connection_shutdown(connection), 0);
+        cr_assert_eq(connection_start_tls(end->connection, client, "a.test"), 0);
+        cr_assert(wait_until(&pair, end->n_events[CONNECTION_EOF] > 0), "it ends all the same");
+        cr_expect_eq(buffer_size(&end->got), 8);
+        cr_expect_not(tls_truncated(connection_tls(end->connection)));
+        cr_expect_eq(n_events[CONNECTION_SECURED], 1);
+        cr_expect_eq(n_events[CONNECTION_DRAINED], 0);
+        (void) connection_free(connection);
+        (void) tls_credentials_unref(server);
+        (void) tls_credentials_unref(client);
+        pair_done(&pair);
+}
+
 /* The handshake reads although reading is off; content does not come until it is wanted. */
 Test(net_tls_connection, reading_off_at_first) {
         for (size_t v = 0; v < ELEMENTSOF(versions); v++) {

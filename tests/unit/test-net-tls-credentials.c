@@ -411,7 +411,7 @@ static void expect_subject(Pair *pair, TlsCredentials *server, const char *subje
 }
 
 Test(net_tls_credentials, renewed_in_one_file) {
-        TlsCredentials *credentials = server_credentials("good.both", NULL, NULL),
+        TlsCredentials *credentials = server_credentials("good.both", NULL, "openssl"),
                        *first = credentials;
         Complaints complaints = {};
         Pair before, after;
