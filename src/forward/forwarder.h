@@ -56,9 +56,10 @@ struct Forwarder {
         unsigned n_lanes;
         unsigned n_settling; /* messages on their way to a worker for settling */
         bool scanning, scan_wanted, looking;
-        bool working;            /* a pass is under way */
-        char *trigger;           /* of the pass, for the log */
-        uint64_t next_poll_usec; /* monotonic, 0 = none */
+        uint64_t main_begun_usec; /* monotonic: when the main hop was last given a message */
+        bool working;             /* a pass is under way */
+        char *trigger;            /* of the pass, for the log */
+        uint64_t next_poll_usec;  /* monotonic, 0 = none */
         sd_event_source *timer, *linger_timer;
         char *failure;    /* the last one, for status and --once */
         bool failed_once; /* --once: no connection, or no list of the spool */

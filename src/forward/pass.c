@@ -14,7 +14,8 @@
 enum {
         IDLE_HORIZON_SEC = 30, /* due later than this: not worth staying for */
         TIMER_SLACK_USEC = 50 * 1000,
-        LINGER_TICK_USEC = 500 * 1000,
+        LINGER_TICK_USEC = 200 * 1000,
+        LOOK_PAUSE_USEC = 100 * 1000,
         TROUBLE_PAUSE_SEC = 5, /* memory is short */
 };
 
@@ -91,8 +92,10 @@ static int scan_start(Forwarder *forwarder) {
 /* ── time ─────────────────────────────────────────────────────────────────────────────────── */
 
 static QueueEntry *first_entry(const Hop *hop) {
-        const QueueEntry *fresh =
-                        hop_is_main(hop) ? queue_first(&hop->forwarder->queue.fresh) : NULL;
+        /* while somebody looks at those in front, the others behind them wait for their turn */
+        const QueueEntry *fresh = hop_is_main(hop) && !hop->forwarder->looking
+                                                  ? queue_first(&hop->forwarder->queue.fresh)
+                                                  : NULL;
         QueueEntry *first = queue_first(&hop->queue);
 
         return queue_precedes(fresh, first) ? (QueueEntry *) fresh : first;
@@ -159,7 +162,7 @@ static int on_timer(sd_event_source *source, uint64_t now, void *userdata) {
         return 0;
 }
 
-/* One timer for all idle sessions, which is not touched for each message. */
+/* One timer for all idle sessions, and for a main hop that is busy for long, which is not touched for each message. */
 void forward_linger(Forwarder *forwarder) {
         int enabled;
 
@@ -176,6 +179,7 @@ static int on_linger(sd_event_source *source, uint64_t now, void *userdata) {
         (void) now;
         if (lanes_close_idle(forwarder, false))
                 forward_linger(forwarder);
+        forward_step(forwarder);
         return 0;
 }
 
@@ -264,6 +268,8 @@ static int begin_messages(Forwarder *forwarder) {
 
                 if (!hop || !hop_enter(hop))
                         return 0;
+                if (hop_is_main(hop))
+                        forwarder->main_begun_usec = clock_monotonic();
                 entry = first_entry(hop);
                 r = message_begin(forwarder, hop, entry, entry->heap != &forwarder->queue.fresh,
                                 NULL);
@@ -320,10 +326,19 @@ static void begin_requests(Forwarder *forwarder) {
         }
 }
 
-/* Whether somebody has to look for messages to other hops, because the main one, for which most are, takes none now. */
-static bool must_look(const Forwarder *forwarder) {
-        return !forwarder->looking && forwarder->queue.fresh.n > 0 && !is_full(forwarder) &&
-               !hop_has_room(forwarder->hops);
+/* Whether somebody has to look for messages to other hops, because the main one, for which most are, takes none now: it is left alone,
+ * or has been busy with the same messages for a moment. */
+static bool must_look(Forwarder *forwarder) {
+        const Hop *hop = forwarder->hops;
+
+        if (forwarder->looking || forwarder->queue.fresh.n == 0 || is_full(forwarder) ||
+                        hop_has_room(hop))
+                return false;
+        if (hop->n_messages == 0 ||
+                        clock_monotonic() - forwarder->main_begun_usec >= LOOK_PAUSE_USEC)
+                return true;
+        forward_linger(forwarder); /* which comes back here */
+        return false;
 }
 
 static void answer_requests(Forwarder *forwarder, const char *why) {
