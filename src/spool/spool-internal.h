@@ -36,7 +36,7 @@ struct Spool {
         atomic_bool no_tmpfile; /* the file system has no O_TMPFILE */
         uint32_t instance;      /* N of the ids made here */
         atomic_uint_fast64_t sequence;
-        atomic_uint n_syncs;
+        atomic_uint n_syncs, n_sync_contexts;
         atomic_ulong sync_contexts[N_SYNC_CONTEXTS]; /* not in use at the moment; 0 = none */
 };
 

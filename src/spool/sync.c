@@ -10,25 +10,40 @@
 
 #include <errno.h>
 #include <linux/aio_abi.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/syscall.h>
 
 #include "spool/spool-internal.h"
 
-/* A context that nobody uses, or a new one; 0 when there is none. */
-static aio_context_t take_context(Spool *spool) {
+static aio_context_t new_context(Spool *spool) {
         aio_context_t context = 0;
 
+        if (atomic_fetch_add(&spool->n_sync_contexts, 1) < N_SYNC_CONTEXTS &&
+                        syscall(SYS_io_setup, SPOOL_SYNC_MAX, &context) == 0)
+                return context;
+        atomic_fetch_sub(&spool->n_sync_contexts, 1);
+        return 0;
+}
+
+static void free_context(Spool *spool, aio_context_t context) {
+        (void) syscall(SYS_io_destroy, context); /* waits for what is under way */
+        atomic_fetch_sub(&spool->n_sync_contexts, 1);
+}
+
+/* A context that nobody uses, or a new one; 0 when there is none. */
+static aio_context_t take_context(Spool *spool) {
         for (size_t i = 0; i < ELEMENTSOF(spool->sync_contexts); i++) {
                 unsigned long kept = atomic_exchange(&spool->sync_contexts[i], 0);
 
                 if (kept != 0)
                         return kept;
         }
-        return syscall(SYS_io_setup, SPOOL_SYNC_MAX, &context) == 0 ? context : 0;
+        return new_context(spool);
 }
 
+/* There is a place for each, but others that take and give meanwhile may hide it. */
 static void give_back_context(Spool *spool, aio_context_t context) {
         for (size_t i = 0; i < ELEMENTSOF(spool->sync_contexts); i++) {
                 unsigned long none = 0;
@@ -36,13 +51,33 @@ static void give_back_context(Spool *spool, aio_context_t context) {
                 if (atomic_compare_exchange_strong(&spool->sync_contexts[i], &none, context))
                         return;
         }
-        (void) syscall(SYS_io_destroy, context);
+        free_context(spool, context);
 }
 
+static void *destroy_context(void *userdata) {
+        (void) syscall(SYS_io_destroy, *(unsigned long *) userdata);
+        return NULL;
+}
+
+/* Nearly all of a destruction is waiting in the kernel, which many can do at once: a daemon's end would
+ * take half a second otherwise. */
 void spool_sync_done(Spool *spool) {
-        for (size_t i = 0; i < ELEMENTSOF(spool->sync_contexts); i++)
-                if (spool->sync_contexts[i] != 0)
-                        (void) syscall(SYS_io_destroy, spool->sync_contexts[i]);
+        pthread_t threads[N_SYNC_CONTEXTS];
+        unsigned long contexts[N_SYNC_CONTEXTS];
+        size_t n_contexts = 0, n_threads = 0;
+
+        for (size_t i = 0; i < N_SYNC_CONTEXTS; i++) {
+                contexts[n_contexts] = spool->sync_contexts[i];
+                n_contexts += contexts[n_contexts] != 0;
+        }
+        while (n_threads + 1 < n_contexts &&
+                        pthread_create(&threads[n_threads], NULL, destroy_context,
+                                        &contexts[n_threads]) == 0)
+                n_threads++;
+        for (size_t i = n_threads; i < n_contexts; i++)
+                (void) destroy_context(&contexts[i]);
+        for (size_t i = 0; i < n_threads; i++)
+                (void) pthread_join(threads[i], NULL);
 }
 
 /* Returns how many were taken, from the first on; for the others nothing was done. */
@@ -93,7 +128,7 @@ static size_t sync_side_by_side(Spool *spool, const int fds[], size_t n, int ret
         if (wait_for_all(context, n_taken, ret_results))
                 give_back_context(spool, context);
         else
-                (void) syscall(SYS_io_destroy, context); /* waits for what is under way */
+                free_context(spool, context);
         return n_taken;
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* The spool when the power fails. A run is recorded, and for every moment of it the disk is worked
- * out as it may be after a cut there. Two disks: one that kept nothing it was not told to sync, and
- * one that kept every change of a name but no octet that was not synced. A journaling file system
- * is somewhere in between. */
+ * out as it may be after a cut there. Three disks: one that kept nothing it was not told to sync,
+ * one that kept every change of a name but no octet that was not synced, and one that kept some of
+ * the changes of names, of each message's envelope and content by themselves, as it pleased. A
+ * journaling file system is somewhere in between. */
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@ enum {
         N_FILES_MAX = 2000,
         N_NAMES_MAX = 500,
         N_MESSAGES_MAX = 200,
+        N_STATES_MAX = 500, /* changes of names without a sync of the directory */
         NAME_SIZE = 300,
 };
 
@@ -44,6 +46,10 @@ typedef struct Disk {
         File files[N_FILES_MAX];
         size_t n_files;
         Directory now, durable;
+        Directory *states; /* since the last sync of the directory, that being the first */
+        size_t n_states;
+        unsigned seed;
+        bool scrambled;                                      /* that is what is being looked at */
         char acknowledged[N_MESSAGES_MAX][SPOOL_ID_MAX + 1]; /* and not being delivered */
         size_t n_acknowledged;
         bool ignore_file_syncs, ignore_directory_syncs; /* what if the spool did not sync */
@@ -81,6 +87,14 @@ static void remove_name(Directory *directory, const char *name) {
         *found = directory->names[--directory->n];
 }
 
+/* After a change of names. */
+static void note_state(Disk *disk) {
+        if (!disk->states)
+                disk->states = calloc(N_STATES_MAX, sizeof(Directory));
+        cr_assert_lt(disk->n_states, N_STATES_MAX);
+        disk->states[disk->n_states++] = disk->now;
+}
+
 static void create_file(Disk *disk, unsigned long inode, const char *name) {
         cr_assert_lt(disk->n_files, N_FILES_MAX);
         disk->files[disk->n_files].inode = inode;
@@ -105,8 +119,11 @@ static void sync_inode(Disk *disk, unsigned long inode) {
         File *file;
 
         if (inode == 0) {
-                if (!disk->ignore_directory_syncs)
+                if (!disk->ignore_directory_syncs) {
                         disk->durable = disk->now;
+                        disk->n_states = 0;
+                        note_state(disk);
+                }
                 return;
         }
         if (disk->ignore_file_syncs)
@@ -180,6 +197,8 @@ static const char *replay(Disk *disk, const char *log) {
                 data += inode + 1;
         } else
                 cr_assert_fail("a record of an unknown kind: %s", kind);
+        if (strcmp(kind, "write") != 0 && strcmp(kind, "sync") != 0 && strcmp(kind, "output") != 0)
+                note_state(disk);
         return data;
 }
 
@@ -247,13 +266,60 @@ static bool is_forwardable(Disk *disk, Directory *directory, const char *id) {
                is_complete(disk, directory, id);
 }
 
+/* A number that is the same for all names of one part of a message: ID.content…, ID.envelope… */
+static uint64_t part_hash(const char *name, unsigned seed) {
+        const char *part = strstr(name, ".content");
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+        size_t size;
+
+        if (!part)
+                part = strstr(name, ".envelope");
+        size = part ? (size_t) (part - name) + 2 : strlen(name);
+        for (size_t i = 0; i < size; i++)
+                hash = (hash ^ (unsigned char) name[i]) * UINT64_C(0x100000001b3);
+        hash ^= seed * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+        hash *= UINT64_C(0xd6e8feb86659fd93);
+        return hash ^ hash >> 32;
+}
+
+/* The third disk: of every part of a message the names as they were at some moment since the last
+ * sync. */
+static void scramble(Disk *disk, Directory *ret) {
+        disk->seed++;
+        ret->n = 0;
+        for (size_t i = 0; i < disk->n_states; i++)
+                for (size_t j = 0; j < disk->states[i].n; j++) {
+                        const Name *name = &disk->states[i].names[j];
+
+                        if (part_hash(name->name, disk->seed) % disk->n_states == i)
+                                add_name(ret, name->name, name->file);
+                }
+}
+
+static bool is_acknowledged(const Disk *disk, const char *id) {
+        for (size_t i = 0; i < disk->n_acknowledged; i++)
+                if (strcmp(disk->acknowledged[i], id) == 0)
+                        return true;
+        return false;
+}
+
+/* A message that was delivered is deleted: the third disk may take the content first, and then it is one
+ * that cannot be sent again. */
+static bool is_deleted(Disk *disk, Directory *directory, const char *id) {
+        _cleanup_(freep) char *content = harness_text("%s.content", id);
+
+        return disk->scrambled && !is_acknowledged(disk, id) && !find_name(directory, content);
+}
+
 static void check_disk(Disk *disk, Directory *directory) {
         for (size_t i = 0; i < directory->n; i++) {
                 _cleanup_(freep) char *id =
                                 forwardable_id(disk, directory, directory->names[i].name);
 
-                if (id && (!is_whole_envelope(disk, &directory->names[i]) ||
-                                          !is_whole_content(disk, directory, id)))
+                if (id && !is_deleted(disk, directory, id) &&
+                                (!is_whole_envelope(disk, &directory->names[i]) ||
+                                                !is_whole_content(disk, directory, id)))
                         disk->n_broken++;
         }
         for (size_t i = 0; i < disk->n_acknowledged; i++)
@@ -262,20 +328,98 @@ static void check_disk(Disk *disk, Directory *directory) {
 }
 
 /* Cuts the power after every record. Returns how many there were. */
-static unsigned cut_everywhere(Disk *disk, const char *log) {
+static unsigned cut_everywhere(Disk *disk, const char *log, void (*check)(Disk *, Directory *)) {
+        _cleanup_(freep) Directory *scrambled = calloc(1, sizeof(Directory));
         unsigned n = 0;
 
+        note_state(disk);
         while (*log) {
                 log = replay(disk, log);
-                check_disk(disk, &disk->durable);
-                check_disk(disk, &disk->now);
+                check(disk, &disk->durable);
+                check(disk, &disk->now);
+                scramble(disk, scrambled);
+                disk->scrambled = true;
+                check(disk, scrambled);
+                disk->scrambled = false;
                 n++;
         }
         for (size_t i = 0; i < disk->n_files; i++) {
                 buffer_done(&disk->files[i].octets);
                 buffer_done(&disk->files[i].durable);
         }
+        free(disk->states);
         return n;
+}
+
+/* ── What the spool makes of it ───────────────────────────────────────────────────────────── */
+
+typedef struct Recovered {
+        Disk *disk;
+        Directory *names;
+        Spool *spool;
+        char *directory;
+        char ids[N_MESSAGES_MAX][SPOOL_ID_MAX + 1];
+        size_t n;
+        bool swept;
+} Recovered;
+
+static void write_file_out(const Recovered *recovered, const Name *name) {
+        const Buffer *octets = &recovered->disk->files[name->file].durable;
+        _cleanup_(freep) char *path = harness_text("%s/%s", recovered->directory, name->name);
+        _cleanup_(closep) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(write(fd, buffer_data(octets), buffer_size(octets)),
+                        (ssize_t) buffer_size(octets));
+}
+
+static int on_recovered(const char *id, SpoolState state, void *userdata) {
+        Recovered *recovered = userdata;
+        _cleanup_(freep) char *path = harness_text("%s/%s.content", recovered->directory, id);
+        _cleanup_(freep) char *content = harness_read(path), *expected = faults_content(id);
+        _cleanup_(envelope_freep) Envelope *envelope = NULL;
+
+        if ((state == SPOOL_STATE_NEW && !recovered->swept) ||
+                        is_deleted(recovered->disk, recovered->names, id))
+                return 0;
+        if (state == SPOOL_STATE_NEW ||
+                        spool_peek(recovered->spool, id, state, &envelope, NULL, NULL, NULL) < 0 ||
+                        !content || strcmp(content, expected) != 0)
+                recovered->disk->n_broken++;
+        cr_assert_lt(recovered->n, N_MESSAGES_MAX);
+        (void) snprintf(recovered->ids[recovered->n++], SPOOL_ID_MAX + 1, "%s", id);
+        return 0;
+}
+
+static unsigned n_recovered(const Recovered *recovered, const char *id) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < recovered->n; i++)
+                n += strcmp(recovered->ids[i], id) == 0;
+        return n;
+}
+
+/* The disk is laid out and the spool started on it: first a scan, as of a forwarder that does not wait for the
+ * sweeper, then after a sweep. Both times every acknowledged message is there once, and
+ * everything that is there is whole. */
+static void recover(Disk *disk, Directory *directory) {
+        Recovered recovered = {.disk = disk, .names = directory, .directory = harness_directory()};
+
+        for (size_t i = 0; i < directory->n; i++)
+                write_file_out(&recovered, &directory->names[i]);
+        cr_assert_eq(spool_open(recovered.directory, &recovered.spool), 0);
+        for (unsigned round = 0; round < 2; round++) {
+                recovered.n = 0;
+                recovered.swept = round > 0;
+                cr_assert_eq(spool_scan(recovered.spool, on_recovered, &recovered), 0);
+                for (size_t i = 0; i < disk->n_acknowledged; i++)
+                        disk->n_lost += n_recovered(&recovered, disk->acknowledged[i]) != 1;
+                cr_assert_eq(spool_sweep(recovered.spool, 0, NULL), 0);
+        }
+        cr_assert_eq(harness_count(recovered.directory, ".ready"), 0);
+        cr_assert_eq(harness_count(recovered.directory, ".new"), 0);
+        recovered.spool = spool_free(recovered.spool);
+        harness_remove(recovered.directory);
 }
 
 /* ── The runs ─────────────────────────────────────────────────────────────────────────────── */
@@ -304,23 +448,32 @@ static const char *const all_runs[] = {"commit 4 4 1", "commit 2 2 4", "retry", 
 
 TestSuite(spool_powercut, .timeout = 300);
 
-static void expect_safe(const char *const *runs, size_t n_runs, const char *rules) {
+static void expect_safe(const char *const *runs, size_t n_runs, const char *rules,
+                void (*check)(Disk *, Directory *), unsigned n_messages) {
         _cleanup_(freep) char *log = record_log(runs, n_runs, rules);
         _cleanup_(freep) Disk *disk = calloc(1, sizeof(Disk));
         unsigned n;
 
-        n = cut_everywhere(disk, log);
-        cr_assert_gt(n, 32 * 15, "only %u records", n);
+        n = cut_everywhere(disk, log, check);
+        cr_assert_gt(n, n_messages * 15, "only %u records", n);
         cr_assert_eq(disk->n_lost, 0, "%u acknowledged messages lost", disk->n_lost);
         cr_assert_eq(disk->n_broken, 0, "%u incomplete messages could be forwarded",
                         disk->n_broken);
 }
 
 Test(spool_powercut, nothing_is_lost_or_broken) {
-        expect_safe(all_runs, ELEMENTSOF(all_runs), NULL);
-        expect_safe(all_runs, ELEMENTSOF(all_runs), "tmpfile:every:EOPNOTSUPP");
-        expect_safe(all_runs, ELEMENTSOF(all_runs), "aio:every:EAGAIN");
-        expect_safe(all_runs, ELEMENTSOF(all_runs), "renameat2:every:EINVAL");
+        expect_safe(all_runs, ELEMENTSOF(all_runs), NULL, check_disk, 32);
+        expect_safe(all_runs, ELEMENTSOF(all_runs), "tmpfile:every:EOPNOTSUPP", check_disk, 32);
+        expect_safe(all_runs, ELEMENTSOF(all_runs), "aio:every:EAGAIN", check_disk, 32);
+        expect_safe(all_runs, ELEMENTSOF(all_runs), "renameat2:every:EINVAL", check_disk, 32);
+}
+
+/* The same with the spool itself as the judge, which takes longer for each cut. */
+Test(spool_powercut, the_spool_recovers) {
+        static const char *const runs[] = {"commit 2 2 2", "commit 1 2 1", "retry", "deliver"};
+
+        expect_safe(runs, ELEMENTSOF(runs), NULL, recover, 10);
+        expect_safe(runs, ELEMENTSOF(runs), "tmpfile:every:EOPNOTSUPP", recover, 10);
 }
 
 /* The first letters of the records up to and with the next output, without the writes. Returns where the next
@@ -378,9 +531,9 @@ Test(spool_powercut, syncs_are_needed) {
         _cleanup_(freep) Disk *without_directory = calloc(1, sizeof(Disk));
 
         without_files->ignore_file_syncs = true;
-        (void) cut_everywhere(without_files, log);
+        (void) cut_everywhere(without_files, log, check_disk);
         cr_assert_gt(without_files->n_broken, 0);
         without_directory->ignore_directory_syncs = true;
-        (void) cut_everywhere(without_directory, log);
+        (void) cut_everywhere(without_directory, log, check_disk);
         cr_assert_gt(without_directory->n_lost, 0);
 }
