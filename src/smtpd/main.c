@@ -118,18 +118,13 @@ static int check_tls(Config *config, const Smtpd *smtpd, const TlsCredentials *t
         if (config_flag(config, OPTION_SERVER_TLS_REQUIRED) && !tls)
                 return config_complain(config, OPTION_SERVER_TLS_REQUIRED,
                                 "server-tls-required: no client could send anything: set server-tls and server-tls-certificate");
-        if (config_is_set(config, OPTION_SERVER_AUTH_CONFIG) &&
-                        !config_is_set(config, OPTION_SERVER_AUTH))
-                return config_complain(config, OPTION_SERVER_AUTH_CONFIG,
-                                "server-auth-config: it has no effect without server-auth");
         return 0;
 }
 
 static int apply(Service *service, Config *config, void *userdata) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
         _cleanup_(tls_credentials_unrefp) TlsCredentials *tls = NULL;
-        _cleanup_(service_secrets_freep) ServiceSecrets *secrets = NULL;
-        MechanismRules rules;
+        _cleanup_(auth_policy_freep) AuthPolicy *policy = NULL;
         Smtpd *smtpd = userdata;
         int r;
 
@@ -143,11 +138,7 @@ static int apply(Service *service, Config *config, void *userdata) {
         r = check_tls(config, smtpd, tls);
         if (r < 0)
                 return r;
-        r = service_secrets_new(config, OPTION_SERVER_AUTH, true, &secrets);
-        if (r < 0)
-                return r;
-        r = service_mechanism_rules(
-                        config, OPTION_SERVER_AUTH_CONFIG, MECHANISM_RULES_SERVER, &rules);
+        r = auth_policy_new(config, OPTION_SERVER_AUTH, OPTION_SERVER_AUTH_CONFIG, &policy);
         if (r < 0)
                 return r;
 
@@ -159,10 +150,8 @@ static int apply(Service *service, Config *config, void *userdata) {
         smtpd->settings = take(settings);
         (void) tls_credentials_unref(smtpd->tls);
         smtpd->tls = take(tls);
-        smtpd->offer = offer_unref(smtpd->offer);
-        (void) service_secrets_free(smtpd->secrets);
-        smtpd->secrets = take(secrets);
-        smtpd->rules = rules;
+        (void) auth_policy_free(smtpd->policy);
+        smtpd->policy = take(policy);
         if (smtpd->n_listeners > 0)
                 listeners_resume(smtpd); /* the limits may have changed */
         return 0;
@@ -183,7 +172,7 @@ static int start(Service *service, void *userdata) {
         r = wake_new(smtpd, &smtpd->wake);
         if (r < 0)
                 return r;
-        r = attempts_new(&smtpd->attempts);
+        r = auth_gate_new(&smtpd->gate);
         if (r < 0)
                 return r;
         r = sd_event_add_time_relative(service_event(service), &smtpd->sweep_timer, CLOCK_MONOTONIC,
@@ -267,9 +256,8 @@ static void done(Service *service, void *userdata) {
         smtpd->spool = spool_free(smtpd->spool);
         smtpd->settings = settings_unref(smtpd->settings);
         smtpd->tls = tls_credentials_unref(smtpd->tls);
-        smtpd->offer = offer_unref(smtpd->offer);
-        smtpd->secrets = service_secrets_free(smtpd->secrets);
-        smtpd->attempts = attempts_free(smtpd->attempts);
+        smtpd->policy = auth_policy_free(smtpd->policy);
+        smtpd->gate = auth_gate_free(smtpd->gate);
 }
 
 int main(int argc, char **argv) {

@@ -198,7 +198,7 @@ static int handle_event(Session *session, SmtpEvent event) {
         case SMTP_AUTH_RESPONSE:
                 return session_on_auth_response(session);
         case SMTP_AUTH_CANCELLED:
-                session->exchange = exchange_free(session->exchange);
+                session->authentication = authentication_free(session->authentication);
                 return 0;
         case SMTP_REFUSED:
                 log_refusal(session);
@@ -441,7 +441,7 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
                                 &session->connection);
         if (r < 0) {
                 (void) smtp_server_free(session->server);
-                (void) offer_unref(session->offer);
+                (void) auth_offer_unref(session->offer);
                 (void) settings_unref(session->settings);
                 free(session);
                 return r;
@@ -493,8 +493,8 @@ void session_free(Session *session) {
         client_forget(smtpd, session->client_key);
 
         (void) bus_call_free(session->send);
-        (void) exchange_free(session->exchange);
-        (void) offer_unref(session->offer);
+        (void) authentication_free(session->authentication);
+        (void) auth_offer_unref(session->offer);
         session->intake = intake_free(session->intake);
         (void) smtp_server_free(session->server);
         (void) settings_unref(session->settings);

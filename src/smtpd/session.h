@@ -8,7 +8,6 @@
 #include "service/bus.h"
 #include "smtpd/smtpd.h"
 
-typedef struct Exchange Exchange;
 typedef struct Intake Intake;
 
 enum {
@@ -31,8 +30,8 @@ struct Session {
         char uid[UID_TEXT_MAX];                         /* of a unix socket's peer, else "" */
         const char *socket_name;
         uint64_t last_input, command_begun, content_begun; /* monotonic; 0 = not now */
-        Offer *offer;                                      /* of AUTH, NULL: there is none */
-        Exchange *exchange;                                /* the AUTH that is under way, or NULL */
+        AuthOffer *offer;                                  /* of AUTH, NULL: there is none */
+        Authentication *authentication;                    /* the AUTH that is under way, or NULL */
         const char *trust; /* keyword of the rule that trusts this address, or NULL */
         bool is_local;     /* came by the socket for local users: neither TLS nor AUTH */
         bool greeted;
@@ -79,7 +78,6 @@ void session_offer_bound_auth(Session *session); /* TLS with channel binding has
 /* SMTP_AUTH and SMTP_AUTH_RESPONSE. 0, or negative errno: the session cannot go on. */
 int session_on_auth(Session *session);
 int session_on_auth_response(Session *session);
-Exchange *exchange_free(Exchange *exchange);
 
 /* tls.c: TLS begins as soon as everything has been sent. 0, or negative errno: the session cannot go on. */
 int session_expect_tls(Session *session);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "service/interfaces.h"
 #include "service/logging.h"
 #include "service/service.h"
 #include "smtpd/settings.h"
@@ -83,9 +84,11 @@ int settings_new(Config *config, Settings **ret) {
         settings->smtp.auth_required = config_is_set(config, OPTION_SERVER_AUTH);
         settings->smtp.auth_failures_max =
                         (unsigned) config_number(config, OPTION_MAX_AUTH_FAILURES);
-        settings->auth_failures_per_client_max =
-                        (unsigned) config_number(config, OPTION_MAX_AUTH_FAILURES_PER_CLIENT);
-        settings->auth_failure_pause = config_number(config, OPTION_AUTH_FAILURE_PAUSE);
+        if (asprintf(&settings->pam_path, "%s/" SOCKET_PAM,
+                            config_string(config, OPTION_RUNTIME_DIR)) < 0) {
+                settings->pam_path = NULL;
+                return -ENOMEM;
+        }
         settings->tls_connection = config_flag(config, OPTION_SERVER_TLS_CONNECTION);
         settings->tls_timeout = config_number(config, OPTION_TLS_TIMEOUT);
         settings->remote_clients = config_flag(config, OPTION_REMOTE_CLIENTS);
@@ -116,6 +119,7 @@ Settings *settings_ref(Settings *settings) {
 Settings *settings_unref(Settings *settings) {
         if (settings && --settings->n_ref == 0) {
                 free(settings->proxies);
+                free(settings->pam_path);
                 free(settings->domain);
                 free(settings);
         }

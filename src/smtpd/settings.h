@@ -16,9 +16,9 @@ typedef struct Settings {
         unsigned n_ref;
         SmtpServerConfig smtp, smtp_local; /* the latter for local users: no TLS, no AUTH */
         bool tls_connection;               /* implicit TLS on every port */
-        uint64_t tls_timeout, auth_failure_pause;
-        unsigned auth_failures_per_client_max; /* 0 = no limit */
-        char *domain;                          /* smtp.domain */
+        uint64_t tls_timeout;
+        char *pam_path; /* of emailrelay-pamd's socket */
+        char *domain;   /* smtp.domain */
         bool remote_clients;
         bool anonymous_content; /* no Received line */
         bool forward_on_disconnect, immediate;

@@ -19,9 +19,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "auth/attempts.h"
 #include "base/workers.h"
 #include "net/address.h"
+#include "service/authenticate.h"
 #include "service/credentials.h"
 #include "service/service.h"
 #include "smtpd/settings.h"
@@ -30,7 +30,6 @@
 typedef struct Committer Committer;
 typedef struct Handshake Handshake;
 typedef struct Listener Listener;
-typedef struct Offer Offer;
 typedef struct Session Session;
 typedef struct Sweep Sweep;
 typedef struct Wake Wake;
@@ -45,11 +44,9 @@ typedef struct Client Client;
 typedef struct Smtpd {
         Service *service;
         Settings *settings;
-        TlsCredentials *tls;     /* NULL: there is no certificate */
-        ServiceSecrets *secrets; /* NULL: no server-auth */
-        MechanismRules rules;
-        Offer *offer; /* made of these, NULL: not yet */
-        Attempts *attempts;
+        TlsCredentials *tls; /* NULL: there is no certificate */
+        AuthPolicy *policy;  /* NULL: no server-auth */
+        AuthGate *gate;
         Spool *spool;
         Workers *workers;
         Committer *committer;
@@ -68,10 +65,6 @@ typedef struct Smtpd {
         bool spool_trouble; /* the last commit failed */
         uint64_t n_accepted, n_octets, n_refused;
 } Smtpd;
-
-/* auth.c */
-Offer *offer_ref(Offer *offer);
-Offer *offer_unref(Offer *offer);
 
 /* listener.c */
 bool listeners_need_tls(const Smtpd *smtpd); /* one of them speaks TLS from the beginning */

@@ -50,16 +50,12 @@ int session_expect_tls(Session *session) {
 
 int session_secured(Session *session) {
         const Tls *tls = connection_tls(session->connection);
-        unsigned char octets[TLS_BINDING_MAX];
-        const char *type;
-        size_t size;
         int r;
 
         r = smtp_server_secured(session->server, tls_cipher(tls));
         if (r < 0)
                 return r;
-        if (tls_channel_binding(tls, octets, &size, &type) >= 0)
-                session_offer_bound_auth(session);
+        session_offer_bound_auth(session);
         session->securing = false;
         session->last_input = clock_monotonic();
         log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL,
