@@ -262,7 +262,10 @@ static void next_hop_step(NextHop *hop) {
         if (r > 0 && event == SMTP_CLIENT_CONTENT) /* nothing will tell that it has been sent */
                 r = sd_event_source_set_enabled(hop->more, SD_EVENT_ONESHOT);
         if (r < 0 && event != SMTP_CLIENT_FAILED) {
-                disconnected(hop, "peer disconnected");
+                if (connection_tls_error(hop->connection))
+                        tls_failed(hop, r);
+                else
+                        disconnected(hop, "peer disconnected");
                 return;
         }
         tell(hop, event);
