@@ -37,6 +37,12 @@ static bool is_shortage(int result, int why, const char *password) {
         return why == STRINGPREP_ICONV && text_is_utf8(password, strlen(password));
 }
 
+static bool is_ascii(const char *text) {
+        while (*text && (unsigned char) *text < 0x80)
+                text++;
+        return *text == '\0';
+}
+
 int password_prepare(const char *password, size_t size, char **ret) {
         _cleanup_(password_freep) char *copy = strndup(password, size);
         char *prepared = NULL;
@@ -44,6 +50,11 @@ int password_prepare(const char *password, size_t size, char **ret) {
 
         if (!copy)
                 return -ENOMEM;
+        /* Preparing makes no difference then, and would leave copies in memory that the library has freed. */
+        if (is_ascii(copy)) {
+                *ret = take(copy);
+                return 0;
+        }
         r = gsasl_saslprep(copy, 0, &prepared, &why);
         if (is_shortage(r, why, copy))
                 return -ENOMEM;

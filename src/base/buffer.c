@@ -16,9 +16,47 @@ enum {
         BUFFER_KEEP_MAX = 16 * 1024, /* an idle session keeps no more than this */
 };
 
+/* In a secret buffer all memory outside of the content has been wiped, always. */
+static void wipe(const Buffer *buffer, size_t from, size_t size) {
+        if (buffer->secret && size > 0)
+                explicit_bzero(buffer->memory + from, size);
+}
+
+static void forget(Buffer *buffer) {
+        *buffer = (Buffer){.secret = buffer->secret};
+}
+
 void buffer_done(Buffer *buffer) {
+        wipe(buffer, buffer->start, buffer_size(buffer));
         free(buffer->memory);
-        *buffer = (Buffer){};
+        forget(buffer);
+}
+
+/* realloc() would leave a copy behind. */
+static char *enlarge(Buffer *buffer, size_t size) {
+        size_t used = buffer_size(buffer);
+        char *memory;
+
+        if (!buffer->secret)
+                return realloc(buffer->memory, size);
+        memory = malloc(size);
+        if (!memory)
+                return NULL;
+        if (used > 0)
+                memcpy(memory, buffer->memory, used);
+        wipe(buffer, 0, used);
+        free(buffer->memory);
+        return memory;
+}
+
+/* To the beginning of the memory. */
+static void move_down(Buffer *buffer) {
+        size_t used = buffer_size(buffer), vacated = MAX_OF(buffer->start, used);
+
+        memmove(buffer->memory, buffer->memory + buffer->start, used);
+        wipe(buffer, vacated, buffer->end - vacated);
+        buffer->start = 0;
+        buffer->end = used;
 }
 
 char *buffer_reserve(Buffer *buffer, size_t size) {
@@ -32,9 +70,7 @@ char *buffer_reserve(Buffer *buffer, size_t size) {
                 return NULL;
 
         if (buffer->start > 0) {
-                memmove(buffer->memory, buffer->memory + buffer->start, used);
-                buffer->start = 0;
-                buffer->end = used;
+                move_down(buffer);
                 if (buffer->allocated - used >= size)
                         return buffer->memory + used;
         }
@@ -42,7 +78,7 @@ char *buffer_reserve(Buffer *buffer, size_t size) {
         want = MAX_OF(used + size, (size_t) BUFFER_GROW_MIN);
         if (buffer->allocated <= SIZE_MAX / 4)
                 want = MAX_OF(want, buffer->allocated * 2);
-        memory = realloc(buffer->memory, want);
+        memory = enlarge(buffer, want);
         if (!memory)
                 return NULL;
 
@@ -110,6 +146,8 @@ int buffer_move(Buffer *buffer, Buffer *from) {
 
         if (buffer_size(buffer) == 0) {
                 *buffer = *from;
+                buffer->secret = empty.secret;
+                empty.secret = from->secret;
                 *from = empty;
                 from->start = from->end = 0;
                 return 0;
@@ -123,6 +161,7 @@ int buffer_move(Buffer *buffer, Buffer *from) {
 
 void buffer_consume(Buffer *buffer, size_t size) {
         assert(size <= buffer_size(buffer));
+        wipe(buffer, buffer->start, size);
         buffer->start += size;
         if (buffer->start < buffer->end)
                 return;
@@ -139,9 +178,9 @@ char *buffer_take_string(Buffer *buffer) {
         if (buffer_append(buffer, "", 1) < 0)
                 return NULL;
         if (buffer->start > 0)
-                memmove(buffer->memory, buffer->memory + buffer->start, buffer_size(buffer));
+                move_down(buffer);
 
         string = take(buffer->memory);
-        *buffer = (Buffer){};
+        forget(buffer);
         return string;
 }

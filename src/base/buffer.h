@@ -5,6 +5,7 @@
  * all zeroes is a valid empty buffer that owns no memory. */
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/util.h"
@@ -14,9 +15,10 @@ typedef struct Buffer {
         size_t start;     /* offset of the first octet that is not consumed */
         size_t end;       /* offset behind the last octet */
         size_t allocated; /* octets owned */
+        bool secret;      /* set by the owner: what is dropped, moved or freed is wiped */
 } Buffer;
 
-/* Releases the memory and leaves an empty buffer. */
+/* Releases the memory and leaves an empty buffer, which is still secret if it was. */
 void buffer_done(Buffer *buffer);
 
 /* The octets in the buffer; valid until the next change. Never NULL. */

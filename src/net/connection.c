@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -251,6 +252,8 @@ static ssize_t receive_octets(Connection *connection, Buffer *input) {
         buffer_added(input, MIN_OF((size_t) n, room));
         if ((size_t) n > room) {
                 r = buffer_append(input, overflow, (size_t) n - room);
+                if (input->secret)
+                        explicit_bzero(overflow, (size_t) n - room);
                 if (r < 0)
                         return r;
         }

@@ -427,6 +427,7 @@ int tls_handshake(Tls *tls) {
 static ssize_t receive(Tls *tls, Buffer *plaintext) {
         char data[TLS_RECORD_MAX];
         ssize_t n;
+        int r;
 
         do
                 n = gnutls_record_recv(tls->session, data, sizeof(data));
@@ -434,9 +435,10 @@ static ssize_t receive(Tls *tls, Buffer *plaintext) {
 
         if (n > 0) {
                 tls->n_silent = 0;
-                return buffer_append(plaintext, data, (size_t) n) < 0
-                                       ? set_error(tls, -ENOMEM, "not enough memory for TLS")
-                                       : n;
+                r = buffer_append(plaintext, data, (size_t) n);
+                if (plaintext->secret)
+                        explicit_bzero(data, (size_t) n);
+                return r < 0 ? set_error(tls, -ENOMEM, "not enough memory for TLS") : n;
         }
         if (n == GNUTLS_E_AGAIN)
                 return -EAGAIN;

@@ -439,6 +439,8 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
         if (r >= 0)
                 r = connection_new(service_event(smtpd->service), fd, on_connection_event, session,
                                 &session->connection);
+        if (r >= 0) /* passwords come in by it */
+                connection_input(session->connection)->secret = session->offer != NULL;
         if (r < 0) {
                 (void) smtp_server_free(session->server);
                 (void) auth_offer_unref(session->offer);

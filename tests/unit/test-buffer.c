@@ -53,3 +53,87 @@ Test(buffer, move) {
                 cr_expect_eq(buffer_size(&to), strlen(rows[i].expected) + 2, "row %zu", i);
         }
 }
+
+/* ── secrets ──────────────────────────────────────────────────────────────────────────────── */
+
+static bool is_wiped(const char *memory, size_t size) {
+        for (size_t i = 0; i < size; i++)
+                if (memory[i] != 0)
+                        return false;
+        return true;
+}
+
+/* All memory outside of the content, provided that it was zero when it was new. */
+static void expect_wiped(const Buffer *buffer) {
+        cr_expect(is_wiped(buffer->memory, buffer->start));
+        cr_expect(is_wiped(buffer->memory + buffer->end, buffer->allocated - buffer->end));
+}
+
+static void begin_secret(Buffer *buffer, const char *text) {
+        *buffer = (Buffer){.secret = true};
+        cr_assert_not_null(buffer_reserve(buffer, 1));
+        memset(buffer->memory, 0, buffer->allocated);
+        cr_assert_eq(buffer_append_string(buffer, text), 0);
+}
+
+Test(buffer, consumed_secrets_are_wiped) {
+        for (size_t n = 1; n <= 10; n++) {
+                Buffer buffer;
+
+                begin_secret(&buffer, "0123456789");
+                buffer_consume(&buffer, n);
+                expect_wiped(&buffer);
+                cr_expect_eq(buffer_size(&buffer), 10 - n);
+                buffer_done(&buffer);
+                cr_expect(buffer.secret, "it stays one");
+        }
+}
+
+Test(buffer, moved_secrets_are_wiped) {
+        for (size_t n = 1; n < 10; n++) {
+                Buffer buffer;
+                size_t room;
+
+                begin_secret(&buffer, "0123456789");
+                buffer_consume(&buffer, n);
+                room = buffer.allocated - buffer.end +
+                       1; /* one more than there is without moving */
+                cr_assert_not_null(buffer_reserve(&buffer, room));
+                cr_expect_eq(buffer.start, 0);
+                cr_expect_eq(memcmp(buffer_data(&buffer), "0123456789" + n, 10 - n), 0);
+                expect_wiped(&buffer);
+                buffer_done(&buffer);
+        }
+}
+
+Test(buffer, secrecy_belongs_to_the_owner) {
+        Buffer secret, other = {};
+
+        begin_secret(&secret, "0123456789");
+        cr_assert_eq(buffer_move(&other, &secret), 0);
+        cr_expect(secret.secret);
+        cr_expect_not(other.secret);
+        cr_assert_eq(buffer_move(&secret, &other), 0);
+        cr_expect(secret.secret);
+        cr_expect_not(other.secret);
+        cr_expect_eq(memcmp(buffer_data(&secret), "0123456789", 10), 0);
+        buffer_done(&secret);
+        buffer_done(&other);
+}
+
+Test(buffer, secrets_grow) {
+        static const char text[] = "a line that comes again and again. ";
+        Buffer buffer = {.secret = true};
+
+        for (unsigned i = 0; i < 1000; i++) {
+                cr_assert_eq(buffer_append_string(&buffer, text), 0);
+                if (i % 3 == 0)
+                        buffer_consume(&buffer, strlen(text));
+        }
+        cr_expect_eq(buffer_size(&buffer), 666 * strlen(text));
+        for (unsigned i = 0; i < 666; i++) {
+                cr_expect_eq(memcmp(buffer_data(&buffer), text, strlen(text)), 0);
+                buffer_consume(&buffer, strlen(text));
+        }
+        buffer_done(&buffer);
+}
