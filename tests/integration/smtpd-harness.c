@@ -93,6 +93,9 @@ void smtpd_prepare(TestSmtpd *smtpd, const TestSmtpdSetup *setup) {
         cr_assert_eq(mkdir(smtpd->runtime, 0770), 0);
         smtpd->fds[0] = listen_tcp(setup->all_addresses, &smtpd->port);
         smtpd->fds[1] = listen_unix(smtpd->submit_path);
+        smtpd->n_fds = 2;
+        if (setup->smtps)
+                smtpd->fds[smtpd->n_fds++] = listen_tcp(setup->all_addresses, &smtpd->smtps_port);
         smtpd_configure(smtpd, setup->options);
 }
 
@@ -158,12 +161,15 @@ static void limit_files(void *userdata) {
 void smtpd_launch(TestSmtpd *smtpd) {
         _cleanup_(freep) char *program = harness_program("smtpd/emailrelay-smtpd");
         _cleanup_(freep) char *config = harness_text("--config=%s", smtpd->config);
-        _cleanup_(freep) char *interface = harness_text(
+        _cleanup_(freep) char *usual = harness_text(
                         "--interface=smtp=fd#%d,submit=fd#%d", smtpd->fds[0], smtpd->fds[1]);
+        _cleanup_(freep) char *interface =
+                        smtpd->n_fds > 2 ? harness_text("%s,smtps=fd#%d", usual, smtpd->fds[2])
+                                         : harness_text("%s", usual);
         TestProcessSetup setup = {
                         .directory = smtpd->directory,
                         .inherited = smtpd->fds,
-                        .n_inherited = ELEMENTSOF(smtpd->fds),
+                        .n_inherited = smtpd->n_fds,
                         .prepare = limit_files,
                         .userdata = (void *) smtpd->setup,
         };
@@ -188,7 +194,7 @@ void smtpd_done(TestSmtpd *smtpd) {
         cr_expect(!smtpd->process.errors || smtpd->process.status == 0,
                         "it ended with status %d:\n%s", smtpd->process.status, log);
         process_done(&smtpd->process);
-        for (size_t i = 0; i < ELEMENTSOF(smtpd->fds); i++)
+        for (size_t i = 0; i < smtpd->n_fds; i++)
                 (void) close(smtpd->fds[i]);
         harness_remove(smtpd->directory);
         free(smtpd->config);

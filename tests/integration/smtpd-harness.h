@@ -16,6 +16,7 @@ typedef struct TestSmtpdSetup {
         const char *watchdog; /* WATCHDOG_USEC */
         rlim_t n_files;       /* limit of descriptors, 0 = as it is */
         bool all_addresses;   /* listen on 0.0.0.0 */
+        bool smtps;           /* a third socket, on which clients begin with TLS */
 } TestSmtpdSetup;
 
 typedef struct TestSmtpd {
@@ -27,7 +28,9 @@ typedef struct TestSmtpd {
         char *control_path;
         char *control_socket;
         unsigned port; /* of the listener "smtp" on 127.0.0.1 */
-        int fds[2];    /* both listening sockets */
+        unsigned smtps_port;
+        int fds[3]; /* the listening sockets: smtp, submit, smtps */
+        size_t n_fds;
         const TestSmtpdSetup *setup;
         TestProcess process;
 } TestSmtpd;
