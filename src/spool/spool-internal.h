@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/buffer.h"
 #include "base/util.h"
@@ -106,6 +107,25 @@ int spool_publish(Spool *spool, const char *id);
 
 /* True while a message that may still be sent or looked at uses the id's content file. */
 bool spool_content_in_use(Spool *spool, const char *id);
+
+/* Line ends of a content while it is written: embedded, all zeroes at first. */
+typedef struct SpoolLines {
+        bool odd;      /* a lone CR or LF came */
+        bool after_cr; /* what comes next must be LF */
+        bool at_start; /* of a line */
+} SpoolLines;
+
+void spool_lines_feed(SpoolLines *lines, const char *data, size_t size);
+
+/* True when every line ended with CR LF, the last one too. */
+bool spool_lines_whole(const SpoolLines *lines);
+
+/* Marks a content file of that many octets, all of them written, whose lines are whole. A file system
+ * that cannot keep the mark just has none. */
+void spool_set_mark(int fd, uint64_t size);
+
+/* True when the file is marked and was not changed since: its octets are those on the wire. */
+bool spool_has_mark(const struct stat *st);
 
 int write_all(int fd, const void *data, size_t size);
 

@@ -21,6 +21,7 @@ struct SpoolWriter {
         int envelope_fd; /* open during commit */
         int lock_fd;     /* open while the message has a name on disk */
         uint64_t size;
+        SpoolLines lines;
         int error; /* of an append: the content is no longer what it should be */
         /* which names there are */
         bool has_content_new, has_content, has_envelope_new, has_ready, has_envelope;
@@ -161,6 +162,7 @@ int spool_writer_append(SpoolWriter *writer, const void *data, size_t size) {
                 writer->error = r;
                 return r;
         }
+        spool_lines_feed(&writer->lines, data, size);
         writer->size += size;
         return 0;
 }
@@ -226,6 +228,8 @@ static int prepare(SpoolWriter *writer, const Envelope *envelope) {
         r = spool_writer_append(writer, "", 0); /* a message without content has an empty file */
         if (r < 0)
                 return r;
+        if (spool_lines_whole(&writer->lines))
+                spool_set_mark(writer->content_fd, writer->size); /* behind the last write */
         r = lock_id(writer);
         if (r < 0)
                 return r;

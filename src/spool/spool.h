@@ -65,7 +65,8 @@ int spool_writer_append(SpoolWriter *writer, const void *data, size_t size);
  * name is removed again (content before envelope), nothing can be forwarded (rule 2), and the failed sync is not
  * tried again; after a crash before it returns the message may be forwarded or not. A message
  * without content gets an empty file. The envelope has its name before the content, so that a crash never leaves a
- * bare content file, which nobody could tell from a mailbox's. */
+ * bare content file, which nobody could tell from a mailbox's. A content whose lines all end with CR LF
+ * is marked as such by the nanoseconds of its modification time (emailrelay-spool(5)). */
 int spool_writer_commit(SpoolWriter *writer, const Envelope *envelope);
 
 /* Commits several messages of one spool side by side, which costs less than one after the other: the file
