@@ -81,7 +81,6 @@ int session_on_auth_response(Session *session);
 
 /* tls.c: TLS begins as soon as everything has been sent. 0, or negative errno: the session cannot go on. */
 int session_expect_tls(Session *session);
-int session_begin_tls(Session *session);
 int session_secured(Session *session);
 void session_tls_failed(Session *session, int error); /* for the log */
 
