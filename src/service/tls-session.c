@@ -3,6 +3,7 @@
 /* Nothing that came in clear counts after TLS has begun, and nothing goes on in clear when it fails. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -20,6 +21,7 @@ void tls_session_failed(const TlsClient *client, const char *why) {
 int tls_session_start(
                 TlsCredentials **credentials, Connection *connection, const TlsClient *client) {
         const char *why;
+        char injected[100];
         int r;
 
         if (!*credentials) { /* taken away by a reload */
@@ -33,8 +35,12 @@ int tls_session_start(
         if (r == -EBUSY)
                 return 0;
         why = connection_tls_error(connection);
-        if (r == -EBADMSG)
-                why = "the client has sent something before the handshake that would count as encrypted";
+        if (r == -EBADMSG) {
+                (void) snprintf(injected, sizeof(injected),
+                                "the client has sent something behind %s that would count as encrypted",
+                                client->command);
+                why = injected;
+        }
         tls_session_failed(client, why ? why : strerror(-r));
         return r;
 }

@@ -11,6 +11,7 @@ typedef struct TlsClient {
         const char *address; /* "192.0.2.1" */
         const char *peer;    /* with port */
         const char *socket_name;
+        const char *command; /* that starts it: "STARTTLS" */
 } TlsClient;
 
 /* Starts the handshake, with renewed certificates if there are any. 1: it is under way; 0: output has to be sent first, call again at

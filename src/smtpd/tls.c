@@ -10,7 +10,7 @@
 #include "smtpd/session.h"
 
 static TlsClient client_of(const Session *session) {
-        return (TlsClient){session->client, session->peer, session->socket_name};
+        return (TlsClient){session->client, session->peer, session->socket_name, "STARTTLS"};
 }
 
 int session_expect_tls(Session *session) {
