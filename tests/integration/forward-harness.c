@@ -91,6 +91,17 @@ char *forward_path(const TestForward *forward, const char *id, const char *suffi
         return harness_text("%s/%s.%s", forward->spool_path, id, suffix);
 }
 
+void forward_clear(const TestForward *forward) {
+        char *path;
+
+        while ((path = harness_find(forward->spool_path, ".content")) ||
+                        (path = harness_find(forward->spool_path, ".envelope")) ||
+                        (path = harness_find(forward->spool_path, ".bad"))) {
+                cr_assert_eq(unlink(path), 0);
+                free(path);
+        }
+}
+
 Envelope *forward_envelope(const TestForward *forward, const char *id, SpoolState state) {
         Envelope *envelope = NULL;
 

@@ -39,6 +39,9 @@ void forward_edit(TestForward *forward, const char *id,
 /* The path of one of a message's files: forward_path(f, id, "content"). The caller frees. */
 char *forward_path(const TestForward *forward, const char *id, const char *suffix);
 
+/* Removes all messages, in whatever state. */
+void forward_clear(const TestForward *forward);
+
 /* The envelope in that state, or NULL. */
 Envelope *forward_envelope(const TestForward *forward, const char *id, SpoolState state);
 

@@ -224,6 +224,9 @@ struct Hop {
         unsigned port;
         HopReply reply;
         void *userdata;
+        HopSecure secure;
+        void *secure_userdata;
+        bool secure_at_once;
         pthread_t thread;
         pthread_mutex_t mutex; /* guards what follows */
         HopMessage **messages;
@@ -415,6 +418,16 @@ static const char *usual_answer(const HopSession *session, const char *line) {
         return "250 ok";
 }
 
+/* What the client has sent behind STARTTLS came in clear: no client of ours may do that. */
+static bool session_secure(HopSession *session) {
+        const Hop *hop = session->hop;
+
+        if (buffer_size(&session->input) > 0)
+                return false;
+        session->fd = hop->secure(session->fd, hop->secure_userdata);
+        return session->fd >= 0;
+}
+
 static bool session_command(HopSession *session, const char *line) {
         bool positive = false, last = false;
 
@@ -426,6 +439,8 @@ static bool session_command(HopSession *session, const char *line) {
                 return false;
         if (!positive)
                 return true;
+        if (session->hop->secure && begins(line, "STARTTLS"))
+                return session_secure(session);
         if (begins(line, "MAIL FROM:")) {
                 hop_message_free(session->message);
                 session->message = calloc(1, sizeof(HopMessage));
@@ -449,14 +464,15 @@ static void *session_thread(void *userdata) {
         HopSession *session = userdata;
         bool positive;
 
-        if (session_answer(session, "", "220 hop.test ready", &positive))
+        if ((!session->hop->secure_at_once || session_secure(session)) &&
+                        session_answer(session, "", "220 hop.test ready", &positive))
                 for (;;) {
                         _cleanup_(freep) char *line = session_line(session);
 
                         if (!line || !session_command(session, line) || session->over)
                                 break;
                 }
-        (void) close(session->fd);
+        session->fd = close_fd(session->fd);
         buffer_done(&session->input);
         buffer_done(&session->chunks);
         hop_message_free(session->message);
@@ -541,6 +557,12 @@ void hop_stop(Hop *hop) {
         (void) pthread_mutex_destroy(&hop->mutex);
         free(hop->messages);
         free(hop);
+}
+
+void hop_secure(Hop *hop, HopSecure secure, void *userdata, bool at_once) {
+        hop->secure = secure;
+        hop->secure_userdata = userdata;
+        hop->secure_at_once = at_once;
 }
 
 unsigned hop_port(const Hop *hop) {

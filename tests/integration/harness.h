@@ -149,6 +149,11 @@ Hop *hop_start(unsigned port, HopReply reply, void *userdata);
 Hop *hop_start_on(int listen_fd, HopReply reply, void *userdata);
 void hop_stop(Hop *hop);
 
+/* Before the first connection: connections are made secure, from the beginning or when STARTTLS has got its 220. Called on the connection's
+ * thread with its socket, which is taken over; returns a descriptor to talk on in its place, or -1: it is over. */
+typedef int (*HopSecure)(int fd, void *userdata);
+void hop_secure(Hop *hop, HopSecure secure, void *userdata, bool at_once);
+
 unsigned hop_port(const Hop *hop);
 size_t hop_n_connections(Hop *hop);
 

@@ -200,8 +200,15 @@ static int on_question(sd_event_source *source, int fd, uint32_t revents, void *
 }
 
 void fake_dns_init(FakeDns *dns, sd_event *event) {
+        fake_dns_init_at(dns, event, INADDR_LOOPBACK, 0);
+}
+
+void fake_dns_init_at(FakeDns *dns, sd_event *event, uint32_t ip, uint16_t port) {
         struct sockaddr_in address = {
-                        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+                        .sin_family = AF_INET,
+                        .sin_port = htons(port),
+                        .sin_addr.s_addr = htonl(ip),
+        };
         socklen_t size = sizeof(address);
 
         *dns = (FakeDns){.fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};

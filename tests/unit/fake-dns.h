@@ -15,4 +15,7 @@ typedef struct FakeDns {
 } FakeDns;
 
 void fake_dns_init(FakeDns *dns, sd_event *event);
+
+/* The same on an address of 127.0.0.0/8 and a port: resolv.conf cannot name any but 53. */
+void fake_dns_init_at(FakeDns *dns, sd_event *event, uint32_t ip, uint16_t port);
 void fake_dns_done(FakeDns *dns);
