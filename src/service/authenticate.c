@@ -591,6 +591,9 @@ AuthOutcome authentication_step(Authentication *authentication, const void *octe
         SaslServerEvent event;
         int r;
 
+        /* else exchanges that were begun side by side, over many connections, would be as many guesses more */
+        if (is_blocked(&authentication->client))
+                return AUTH_BLOCKED;
         r = sasl_server_step(authentication->sasl, octets, size, &event);
         return r < 0 ? trouble(&authentication->client, strerror(-r))
                      : handle_sasl(authentication, event);
