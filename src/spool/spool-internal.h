@@ -108,6 +108,10 @@ int spool_publish(Spool *spool, const char *id);
 /* True while a message that may still be sent or looked at uses the id's content file. */
 bool spool_content_in_use(Spool *spool, const char *id);
 
+/* spool_sweep() for a sub-directory of a spool: whoever stores a message there holds its lock in the
+ * spool, whoever deletes one that in the sub-directory. */
+int spool_sweep_mailbox(Spool *spool, Spool *mailbox, uint64_t min_age_usec);
+
 /* Line ends of a content while it is written: embedded, all zeroes at first. */
 typedef struct SpoolLines {
         bool odd;      /* a lone CR or LF came */

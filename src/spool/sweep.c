@@ -28,6 +28,7 @@ static const char *const debris_suffixes[] = {
 typedef struct Sweep {
         Spool *spool;
         int lock_fd;
+        int spool_lock_fd; /* of the spool around a mailbox, or -1 */
         uint64_t min_age_usec;
         unsigned n_removed;
 } Sweep;
@@ -111,14 +112,32 @@ static int clear(Sweep *sweep, const char *name, const char *id, const char *suf
                                                         : remove_file(sweep, name);
 }
 
-static int sweep_file(Sweep *sweep, const char *name, const char *id, const char *suffix) {
+static int lock(Sweep *sweep, const char *id) {
         int r;
 
         r = spool_lock(sweep->lock_fd, id);
+        if (r < 0 || sweep->spool_lock_fd < 0)
+                return r;
+        r = spool_lock(sweep->spool_lock_fd, id);
+        if (r < 0)
+                spool_unlock(sweep->lock_fd, id);
+        return r;
+}
+
+static void unlock(Sweep *sweep, const char *id) {
+        if (sweep->spool_lock_fd >= 0)
+                spool_unlock(sweep->spool_lock_fd, id);
+        spool_unlock(sweep->lock_fd, id);
+}
+
+static int sweep_file(Sweep *sweep, const char *name, const char *id, const char *suffix) {
+        int r;
+
+        r = lock(sweep, id);
         if (r < 0)
                 return r == -EAGAIN ? 0 : r; /* it is being worked on */
         r = clear(sweep, name, id, suffix);
-        spool_unlock(sweep->lock_fd, id);
+        unlock(sweep, id);
         return r;
 }
 
@@ -144,17 +163,16 @@ static int sweep_directory(Sweep *sweep, DIR *directory) {
         }
 }
 
-int spool_sweep(Spool *spool, uint64_t min_age_usec, unsigned *ret_removed) {
+static int sweep_spool(Sweep *sweep) {
         _cleanup_(closep) int lock_fd = -1;
-        Sweep sweep = {.spool = spool, .min_age_usec = min_age_usec};
         DIR *directory;
         int fd, r;
 
-        lock_fd = spool_lock_open(spool);
+        lock_fd = spool_lock_open(sweep->spool);
         if (lock_fd < 0)
                 return lock_fd;
-        sweep.lock_fd = lock_fd;
-        fd = openat(spool->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        sweep->lock_fd = lock_fd;
+        fd = openat(sweep->spool->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
         directory = fdopendir(fd);
@@ -164,9 +182,28 @@ int spool_sweep(Spool *spool, uint64_t min_age_usec, unsigned *ret_removed) {
                 return r;
         }
 
-        r = sweep_directory(&sweep, directory);
+        r = sweep_directory(sweep, directory);
         (void) closedir(directory);
+        return r;
+}
+
+int spool_sweep(Spool *spool, uint64_t min_age_usec, unsigned *ret_removed) {
+        Sweep sweep = {.spool = spool, .spool_lock_fd = -1, .min_age_usec = min_age_usec};
+        int r;
+
+        r = sweep_spool(&sweep);
         if (ret_removed)
                 *ret_removed = sweep.n_removed;
         return r;
+}
+
+int spool_sweep_mailbox(Spool *spool, Spool *mailbox, uint64_t min_age_usec) {
+        _cleanup_(closep) int spool_lock_fd = -1;
+        Sweep sweep = {.spool = mailbox, .min_age_usec = min_age_usec};
+
+        spool_lock_fd = spool_lock_open(spool);
+        if (spool_lock_fd < 0)
+                return spool_lock_fd;
+        sweep.spool_lock_fd = spool_lock_fd;
+        return sweep_spool(&sweep);
 }
