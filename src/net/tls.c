@@ -423,21 +423,24 @@ int tls_handshake(Tls *tls) {
 
 /* ---- content ---- */
 
-/* One record, or a part of it. As tls_decrypt(). */
+/* One record. As tls_decrypt(). It is taken out of GnuTLS as it is, because what was copied would stay there. */
 static ssize_t receive(Tls *tls, Buffer *plaintext) {
-        char data[TLS_RECORD_MAX];
+        gnutls_packet_t packet = NULL;
+        gnutls_datum_t content;
         ssize_t n;
         int r;
 
         do
-                n = gnutls_record_recv(tls->session, data, sizeof(data));
+                n = gnutls_record_recv_packet(tls->session, &packet);
         while (goes_on(tls, (int) n));
 
         if (n > 0) {
                 tls->n_silent = 0;
-                r = buffer_append(plaintext, data, (size_t) n);
+                gnutls_packet_get(packet, &content, NULL);
+                r = buffer_append(plaintext, content.data, content.size);
                 if (plaintext->secret)
-                        explicit_bzero(data, (size_t) n);
+                        explicit_bzero(content.data, content.size);
+                gnutls_packet_deinit(packet);
                 return r < 0 ? set_error(tls, -ENOMEM, "not enough memory for TLS") : n;
         }
         if (n == GNUTLS_E_AGAIN)

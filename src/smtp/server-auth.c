@@ -133,13 +133,21 @@ static size_t size_without_secret(const char *line, size_t size) {
         return secret < size ? secret : 0;
 }
 
+/* Who has not waited for the answer to AUTH, or does not believe it, sends user and password behind it. */
+static bool may_be_secret(SmtpServer *server, const char *line, size_t size) {
+        if (smtp_server_is_command(line, size))
+                server->auth_tried = false; /* AUTH itself says so again */
+        return server->auth_tried;
+}
+
 int smtp_server_show_command(SmtpServer *server, const char *line, size_t size) {
         size_t shown = size_without_secret(line, size);
         Buffer *command = &server->command;
+        bool hidden = may_be_secret(server, line, size);
         int r;
 
         buffer_consume(command, buffer_size(command));
-        if (shown == 0) {
+        if (shown == 0 && !hidden) {
                 if (server->config->trace)
                         server->config->trace(server->trace_userdata, false, line, size);
                 return buffer_append(
@@ -220,6 +228,7 @@ static bool is_configured(const SmtpServer *server) {
 }
 
 int smtp_server_auth_refuse(SmtpServer *server, const char *arg, size_t size) {
+        server->auth_tried = true;
         if (!is_configured(server))
                 return smtp_server_refuse(server, 502, "5.5.1", "command not implemented");
         return smtp_server_refuse_sequence(server);
@@ -246,6 +255,7 @@ int smtp_server_auth(SmtpServer *server, const char *arg, size_t size) {
         const char *mechanism;
         int r;
 
+        server->auth_tried = true;
         if (!is_configured(server) || server->identity)
                 return smtp_server_auth_refuse(server, arg, size);
         if (server->config->tls_required && !is_secure(server))
@@ -318,6 +328,7 @@ int smtp_server_challenge(SmtpServer *server, const void *data, size_t size) {
 
 int smtp_server_authenticate(SmtpServer *server, const char *identity) {
         server->identity = strdup(identity);
+        server->auth_tried = false;
         end_waiting(server);
         if (!server->identity)
                 return -ENOMEM;

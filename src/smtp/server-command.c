@@ -179,6 +179,19 @@ bool smtp_server_has_control(const char *text, size_t size) {
         return false;
 }
 
+bool smtp_server_is_command(const char *line, size_t size) {
+        size_t name_size = 0;
+
+        for (; size > 0 && is_blank(*line); size--)
+                line++;
+        while (name_size < size && !is_blank(line[name_size]))
+                name_size++;
+        for (size_t i = 0; i < ELEMENTSOF(verbs); i++)
+                if (text_equal_nocase(line, name_size, verbs[i].name))
+                        return true;
+        return false;
+}
+
 int smtp_server_command(SmtpServer *server, const char *line, size_t size) {
         size_t name_size = 0;
         const Verb *verb;

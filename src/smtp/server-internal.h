@@ -74,8 +74,9 @@ struct SmtpServer {
         bool esmtp;
         const char *mechanisms_clear, *mechanisms_tls; /* the caller's */
         bool trusted;
-        bool overtaken;       /* octets were there behind STARTTLS */
-        char *cipher;         /* NULL: no TLS */
+        bool overtaken;  /* octets were there behind STARTTLS */
+        bool auth_tried; /* AUTH did not succeed: a line that is no command may be an answer to it */
+        char *cipher;    /* NULL: no TLS */
         char *mechanism;      /* of the AUTH that is under way, or was the last */
         char *identity;       /* NULL: not authenticated */
         uint8_t *auth_octets; /* a secret: what the client has said, decoded */
@@ -141,6 +142,9 @@ int smtp_server_check_client(SmtpServer *server);
 
 /* Notes a command line for what may be said about it, and traces it: without what is secret in it. */
 int smtp_server_show_command(SmtpServer *server, const char *line, size_t size);
+
+/* server-command.c: whether the line begins with a command that there is, allowed now or not. */
+bool smtp_server_is_command(const char *line, size_t size);
 
 /* server-reply.c: 0 or -ENOMEM. The text is escaped where it is put together: client_text() for what the
  * client said. `enhanced` is NULL where RFC 2034 has none. */

@@ -196,6 +196,48 @@ Test(smtp_server_auth, secrets_are_not_traced) {
                         "<AUTH PLAIN [not shown]\n>500 5.5.2 line too long\n");
 }
 
+/* After an AUTH that was refused, for whatever reason, until there is a command again. */
+Test(smtp_server_auth, answers_nobody_asked_for_are_not_traced) {
+        static const struct {
+                const char *lines, *trace;
+        } rows[] = {
+                        {"AUTH FOO\r\nc2VjcmV0\r\nsecret word\r\nNOOP\r\nBAR\r\n",
+                                        "<AUTH FOO\n<[not shown]\n<[not shown]\n<NOOP\n<BAR\n"},
+                        {"AUTH PLAIN !\r\n c2VjcmV0\r\n",
+                                        "<AUTH PLAIN [not shown]\n<[not shown]\n"},
+                        {"AUTH FOO\r\nAUTH FOO\r\nc2VjcmV0\r\n\r\nrset\r\nX\r\n",
+                                        "<AUTH FOO\n<AUTH FOO\n<[not shown]\n<[not shown]\n<rset\n<X\n"},
+                        {"FOO\r\nAUTH\r\nNOOPS\r\n", "<FOO\n<AUTH\n<[not shown]\n"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(smtp_server_freep) SmtpServer *server = NULL;
+                _cleanup_(buffer_done) Buffer trace = {}, heard = {};
+                SmtpServerConfig config = test_config();
+                const char *rest = rows[i].lines;
+                SmtpEvent event;
+                size_t used;
+
+                config.errors_max = 0;
+                server = open_session(&config, &trace);
+                buffer_consume(&trace, buffer_size(&trace));
+                do {
+                        cr_assert_eq(smtp_server_feed(server, rest, strlen(rest), &used, &event),
+                                        0);
+                        rest += used;
+                } while (event != SMTP_WANT_INPUT);
+                cr_assert_eq(buffer_append(&trace, "", 1), 0);
+                for (char *line = buffer_data(&trace), *end; (end = strchr(line, '\n'));
+                                line = end + 1)
+                        if (*line == '<')
+                                cr_assert_eq(buffer_append(&heard, line, (size_t) (end + 1 - line)),
+                                                0);
+                cr_assert_eq(buffer_append(&heard, "", 1), 0);
+                cr_expect_str_eq(buffer_data(&heard), rows[i].trace, "%s: %s", rows[i].lines,
+                                buffer_data(&heard));
+        }
+}
+
 /* ── the caller's part ────────────────────────────────────────────────────────────────────── */
 
 /* Nothing that comes behind AUTH or a response overtakes its answer. */
