@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/messages.h"
+#include "service/interfaces.h"
 #include "smtpd/committer.h"
 #include "smtpd/session.h"
 
@@ -108,11 +109,37 @@ void smtpd_freed(Smtpd *smtpd) {
         (void) sd_event_source_set_enabled(smtpd->trim_timer, SD_EVENT_ONESHOT);
 }
 
+/* ── clients ──────────────────────────────────────────────────────────────────────────────── */
+
+static int begin_session(int fd, const NetAddress *peer, const char *socket_name,
+                uint64_t client_key, void *userdata) {
+        Session *session;
+        int r;
+
+        r = session_new(userdata, fd, peer, socket_name, client_key, &session);
+        if (r >= 0)
+                session_continue(session);
+        return r;
+}
+
+static const char *const socket_names[] = {
+                DESCRIPTOR_SMTP, DESCRIPTOR_SUBMISSION, DESCRIPTOR_SMTPS, DESCRIPTOR_SUBMIT, NULL};
+
+static const ListenersHooks clients = {
+                .protocol = "smtp",
+                .names = socket_names,
+                .too_many_reply =
+                                "421 4.7.0 too many connections from your address: try again later\r\n",
+                .no_memory_reply = "421 4.3.0 insufficient memory: try again later\r\n",
+                .begin = begin_session,
+                .give_way = session_give_way,
+};
+
 /* ── hooks ────────────────────────────────────────────────────────────────────────────────── */
 
 /* What the sockets and the options need of each other. */
 static int check_tls(Config *config, const Smtpd *smtpd, const TlsCredentials *tls) {
-        if (!tls && listeners_need_tls(smtpd))
+        if (!tls && listeners_have(smtpd->listeners, DESCRIPTOR_SMTPS))
                 return config_complain(config, OPTION_SERVER_TLS_CERTIFICATE,
                                 "server-tls-certificate: it is needed for the socket on which clients begin with TLS (emailrelay-smtps.socket)");
         if (config_flag(config, OPTION_SERVER_TLS_REQUIRED) && !tls)
@@ -125,11 +152,18 @@ static int apply(Service *service, Config *config, void *userdata) {
         _cleanup_(settings_unrefp) Settings *settings = NULL;
         _cleanup_(tls_credentials_unrefp) TlsCredentials *tls = NULL;
         _cleanup_(auth_policy_freep) AuthPolicy *policy = NULL;
+        _cleanup_(listeners_config_done) ListenersConfig limits = {};
         Smtpd *smtpd = userdata;
         int r;
 
         smtpd->service = service;
+        r = smtpd->listeners ? 0 : listeners_new(service, &clients, smtpd, &smtpd->listeners);
+        if (r < 0)
+                return r;
         r = settings_new(config, &settings);
+        if (r < 0)
+                return r;
+        r = listeners_config_read(config, &limits);
         if (r < 0)
                 return r;
         r = service_tls_new(config, TLS_SERVER, smtpd->tls, &tls);
@@ -152,8 +186,7 @@ static int apply(Service *service, Config *config, void *userdata) {
         smtpd->tls = take(tls);
         (void) auth_policy_free(smtpd->policy);
         smtpd->policy = take(policy);
-        if (smtpd->n_listeners > 0)
-                listeners_resume(smtpd); /* the limits may have changed */
+        listeners_configure(smtpd->listeners, &limits);
         return 0;
 }
 
@@ -182,7 +215,7 @@ static int start(Service *service, void *userdata) {
         r = open_trim_timer(smtpd);
         if (r < 0)
                 return r;
-        return listeners_open(smtpd);
+        return listeners_open(smtpd->listeners);
 }
 
 void smtpd_finished(Smtpd *smtpd) {
@@ -195,28 +228,28 @@ static void stop(Service *service, void *userdata) {
         Session *next;
 
         (void) service;
-        listeners_close(smtpd);
+        listeners_close(smtpd->listeners);
         for (Session *session = smtpd->sessions; session; session = next) {
                 next = session->next;
                 session_stop(session);
         }
-        if (smtpd->n_sessions == 0)
+        if (listeners_n_sessions(smtpd->listeners) == 0)
                 smtpd_finished(smtpd);
 }
 
 static bool idle(void *userdata) {
         const Smtpd *smtpd = userdata;
 
-        return smtpd->n_sessions == 0 && smtpd->n_handshakes == 0 &&
-               workers_busy(smtpd->workers) == 0;
+        return !listeners_busy(smtpd->listeners) && workers_busy(smtpd->workers) == 0;
 }
 
 static int status(void *userdata, Buffer *sentence) {
         const Smtpd *smtpd = userdata;
+        unsigned n_sessions = listeners_n_sessions(smtpd->listeners);
 
         return buffer_printf(sentence,
                         "%u session%s, %llu message%s accepted, %llu request%s refused%s",
-                        smtpd->n_sessions, smtpd->n_sessions == 1 ? "" : "s",
+                        n_sessions, n_sessions == 1 ? "" : "s",
                         (unsigned long long) smtpd->n_accepted, smtpd->n_accepted == 1 ? "" : "s",
                         (unsigned long long) smtpd->n_refused, smtpd->n_refused == 1 ? "" : "s",
                         smtpd->spool_trouble ? "; the spool cannot be written" : "");
@@ -228,7 +261,7 @@ static int report(void *userdata, sd_bus_message *reply) {
 
         r = service_report(reply, "spool", "%s", spool_path(smtpd->spool));
         if (r >= 0)
-                r = service_report(reply, "sessions", "%u", smtpd->n_sessions);
+                r = service_report(reply, "sessions", "%u", listeners_n_sessions(smtpd->listeners));
         if (r >= 0)
                 r = service_report(
                                 reply, "accepted", "%llu", (unsigned long long) smtpd->n_accepted);
@@ -248,8 +281,9 @@ static void done(Service *service, void *userdata) {
         smtpd->workers = workers_free(smtpd->workers);
         smtpd->committer = committer_free(smtpd->committer);
         free(take(smtpd->sweep));
-        listeners_close(smtpd);
+        listeners_close(smtpd->listeners);
         sessions_free(smtpd);
+        smtpd->listeners = listeners_free(smtpd->listeners);
         smtpd->wake = wake_free(smtpd->wake);
         smtpd->sweep_timer = sd_event_source_disable_unref(smtpd->sweep_timer);
         smtpd->trim_timer = sd_event_source_disable_unref(smtpd->trim_timer);
@@ -276,6 +310,5 @@ int main(int argc, char **argv) {
         Smtpd smtpd = {};
 
         keep_memory();
-        smtpd.idle_last = &smtpd.idle_first;
         return service_run(&hooks, argc, argv, &smtpd);
 }

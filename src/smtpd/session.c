@@ -323,7 +323,8 @@ static void session_update(Session *session) {
         if (session->waiting || session->ending)
                 session->command_begun = 0;
         update_deadline(session);
-        idle_update(session, is_idle(session));
+        listeners_session_idle(session->smtpd->listeners, &session->idle, is_idle(session),
+                        session->last_input);
         connection_read(session->connection, reading, INPUT_MAX);
 }
 
@@ -404,7 +405,7 @@ static bool speaks_tls(const Session *session) {
 }
 
 int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name,
-                Session **ret) {
+                uint64_t client_key, Session **ret) {
         Session *session;
         int r;
 
@@ -413,7 +414,8 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
                 return -ENOMEM;
         session->smtpd = smtpd;
         session->settings = settings_ref(smtpd->settings);
-        session->client_key = client_key(fd, peer);
+        session->idle.session = session;
+        session->client_key = client_key;
         session->slice = SLICE_SIZE;
         session->socket_name = socket_name;
         session->last_input = clock_monotonic();
@@ -454,7 +456,6 @@ int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket
         if (session->next)
                 session->next->link = &session->next;
         smtpd->sessions = session;
-        smtpd->n_sessions++;
         log_event(session->settings->classic_log ? LOG_INFO : LOG_DEBUG, NULL,
                         LOG_FIELDS(SESSION_FIELDS(session)), "smtp connection from %s",
                         session->peer);
@@ -476,7 +477,7 @@ void session_free(Session *session) {
         Smtpd *smtpd = session->smtpd;
 
         session->connection = connection_free(session->connection);
-        idle_update(session, false);
+        listeners_session_idle(smtpd->listeners, &session->idle, false, 0);
         if (session->waiting)
                 return; /* comes back through session_continue() */
 
@@ -491,8 +492,7 @@ void session_free(Session *session) {
         *session->link = session->next;
         if (session->next)
                 session->next->link = session->link;
-        smtpd->n_sessions--;
-        client_forget(smtpd, session->client_key);
+        listeners_session_ended(smtpd->listeners, session->client_key);
 
         (void) bus_call_free(session->send);
         (void) authentication_free(session->authentication);
@@ -501,9 +501,8 @@ void session_free(Session *session) {
         (void) smtp_server_free(session->server);
         (void) settings_unref(session->settings);
         free(session);
-        if (service_stopping(smtpd->service) && smtpd->n_sessions == 0)
+        if (service_stopping(smtpd->service) && listeners_n_sessions(smtpd->listeners) == 0)
                 smtpd_finished(smtpd);
-        listeners_resume(smtpd);
         smtpd_freed(smtpd);
         service_status_changed(smtpd->service);
 }
@@ -513,8 +512,9 @@ void session_stop(Session *session) {
 }
 
 /* Whoever does not read its last reply at once must do without: somebody waits for the place. */
-void session_give_way(Session *session) {
+void session_give_way(void *userdata) {
         static const char text[] = "idle longer than busy-idle-timeout while new clients wait";
+        Session *session = userdata;
 
         log_event(LOG_NOTICE, LOG_MESSAGE_LIMIT, LOG_FIELDS(SESSION_FIELDS(session)),
                         "closing session of %s: %s", session->peer, text);

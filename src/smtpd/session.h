@@ -17,8 +17,7 @@ enum {
 struct Session {
         Smtpd *smtpd;
         Session *next, **link;
-        Session *idle_next, **idle_link; /* idle.c; not in its list: idle_link is NULL */
-        uint64_t idle_since;             /* what its place there goes by */
+        IdleEntry idle;
         Settings *settings;
         Connection *connection; /* NULL once the peer is gone and only a commit is waited for */
         SmtpServer *server;
@@ -48,7 +47,7 @@ struct Session {
 
 /* Takes over a connected socket. 0 or negative errno (the socket is then still the caller's). */
 int session_new(Smtpd *smtpd, int fd, const NetAddress *peer, const char *socket_name,
-                Session **ret);
+                uint64_t client_key, Session **ret);
 
 /* Ends at once; a commit that is under way is finished by the worker, its result is dropped. */
 void session_free(Session *session);
@@ -62,11 +61,8 @@ int session_settle(Session *session, unsigned code, const char *enhanced, const 
 /* Says 421 and closes when no transaction is under way; else when it has ended. */
 void session_stop(Session *session);
 
-/* Says 421 and ends at once: it is idle, and others wait. */
-void session_give_way(Session *session);
-
-/* idle.c: whether it may give way has changed, or it has had input. */
-void idle_update(Session *session, bool idle);
+/* For listeners.h, of a Session: says 421 and ends at once: it is idle, and others wait. */
+void session_give_way(void *userdata);
 
 /* When the loop has ended and no worker runs any more: frees all sessions, whatever they wait for. */
 void sessions_free(Smtpd *smtpd);

@@ -18,28 +18,6 @@ static bool word(const Config *config, const char *name, bool fallback) {
         return config_word(config, OPTION_SERVER_SMTP_CONFIG, name, fallback);
 }
 
-static int set_proxies(Config *config, Settings *settings) {
-        const char *const *items, *why;
-        size_t n = config_list(config, OPTION_PROXY_FROM, &items);
-        int r;
-
-        settings->proxies = calloc(n + 1, sizeof(NetPrefix));
-        if (!settings->proxies)
-                return -ENOMEM;
-        for (; settings->n_proxies < n; settings->n_proxies++) {
-                const char *item = items[settings->n_proxies];
-
-                r = net_prefix_parse(item, &settings->proxies[settings->n_proxies], &why);
-                if (r == -EINVAL)
-                        return config_complain(config, OPTION_PROXY_FROM,
-                                        "proxy-from: \"%s\": %s: give an address, a prefix such as 192.0.2.0/24, or unix",
-                                        item, why);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
 int settings_new(Config *config, Settings **ret) {
         _cleanup_(settings_unrefp) Settings *settings = calloc(1, sizeof(Settings));
         int r;
@@ -48,9 +26,6 @@ int settings_new(Config *config, Settings **ret) {
                 return -ENOMEM;
         settings->n_ref = 1;
         r = service_domain(config, &settings->domain);
-        if (r < 0)
-                return r;
-        r = set_proxies(config, settings);
         if (r < 0)
                 return r;
 
@@ -91,21 +66,16 @@ int settings_new(Config *config, Settings **ret) {
         }
         settings->tls_connection = config_flag(config, OPTION_SERVER_TLS_CONNECTION);
         settings->tls_timeout = config_number(config, OPTION_TLS_TIMEOUT);
-        settings->remote_clients = config_flag(config, OPTION_REMOTE_CLIENTS);
         settings->anonymous_content = anonymous(config, "content");
         settings->forward_on_disconnect = config_flag(config, OPTION_FORWARD_ON_DISCONNECT);
         settings->immediate = config_flag(config, OPTION_IMMEDIATE);
         settings->classic_log = config_flag(config, OPTION_LOG);
         settings->reset_on_close = !word(config, "linger", true);
         settings->idle_timeout = config_number(config, OPTION_IDLE_TIMEOUT);
-        settings->busy_idle_timeout = config_number(config, OPTION_BUSY_IDLE_TIMEOUT);
         settings->command_timeout = config_number(config, OPTION_COMMAND_TIMEOUT);
         settings->message_timeout = config_number(config, OPTION_MESSAGE_TIMEOUT);
         settings->immediate_timeout = config_number(config, OPTION_IMMEDIATE_TIMEOUT);
         settings->pending_replies_max = config_number(config, OPTION_MAX_PENDING_REPLIES);
-        settings->sessions_max = (unsigned) config_number(config, OPTION_MAX_SESSIONS);
-        settings->sessions_per_client_max =
-                        (unsigned) config_number(config, OPTION_MAX_SESSIONS_PER_CLIENT);
 
         *ret = take(settings);
         return 0;
@@ -118,7 +88,6 @@ Settings *settings_ref(Settings *settings) {
 
 Settings *settings_unref(Settings *settings) {
         if (settings && --settings->n_ref == 0) {
-                free(settings->proxies);
                 free(settings->pam_path);
                 free(settings->domain);
                 free(settings);

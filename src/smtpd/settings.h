@@ -9,7 +9,6 @@
 
 #include "base/util.h"
 #include "config/config.h"
-#include "net/prefix.h"
 #include "smtp/server.h"
 
 typedef struct Settings {
@@ -17,19 +16,15 @@ typedef struct Settings {
         SmtpServerConfig smtp, smtp_local; /* the latter for local users: no TLS, no AUTH */
         bool tls_connection;               /* implicit TLS on every port */
         uint64_t tls_timeout;
-        char *pam_path; /* of emailrelay-pamd's socket */
-        char *domain;   /* smtp.domain */
-        bool remote_clients;
+        char *pam_path;         /* of emailrelay-pamd's socket */
+        char *domain;           /* smtp.domain */
         bool anonymous_content; /* no Received line */
         bool forward_on_disconnect, immediate;
         bool classic_log;    /* connections are worth a line, as the classic program shows them */
         bool reset_on_close; /* nolinger */
-        uint64_t idle_timeout, busy_idle_timeout, command_timeout, message_timeout,
+        uint64_t idle_timeout, command_timeout, message_timeout,
                         immediate_timeout; /* usec, 0 = none */
         size_t pending_replies_max;
-        NetPrefix *proxies; /* peers that speak the PROXY protocol */
-        size_t n_proxies;
-        unsigned sessions_max, sessions_per_client_max;
 } Settings;
 
 /* 0, -EINVAL with a complaint in the config, or -ENOMEM. The config need not outlive the settings. */

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/messages.h"
 #include "net/proxy.h"
-#include "smtpd/session.h"
+#include "service/listeners-internal.h"
 
 enum {
         HEADER_TIMEOUT_USEC = 10 * 1000 * 1000,
@@ -18,19 +18,18 @@ enum {
 };
 
 struct Handshake {
-        Handshake *next, **link; /* in smtpd->handshakes */
+        Handshake *next, **link; /* in listeners->handshakes */
         Listener *listener;
-        Smtpd *smtpd;
         int fd;
         NetAddress proxy;
         sd_event_source *io, *timer;
 };
 
-void handshake_free(Handshake *handshake) {
+static void handshake_free(Handshake *handshake) {
         *handshake->link = handshake->next;
         if (handshake->next)
                 handshake->next->link = handshake->link;
-        handshake->smtpd->n_handshakes--;
+        handshake->listener->listeners->n_handshakes--;
         sd_event_source_disable_unref(handshake->io);
         sd_event_source_disable_unref(handshake->timer);
         (void) close_fd(handshake->fd);
@@ -38,14 +37,14 @@ void handshake_free(Handshake *handshake) {
 }
 
 static void give_up(Handshake *handshake, const char *why) {
-        Smtpd *smtpd = handshake->smtpd;
+        Listeners *listeners = handshake->listener->listeners;
         char ip[NET_ADDRESS_TEXT_MAX];
 
         (void) net_address_format_ip(&handshake->proxy, ip);
         log_event(LOG_WARNING, LOG_MESSAGE_CLIENT_REFUSED, LOG_FIELDS({"EMAILRELAY_CLIENT", ip}),
                         "connection from %s closed: %s (proxy-from)", ip, why);
         handshake_free(handshake);
-        listeners_resume(smtpd);
+        listeners_resume(listeners);
 }
 
 /* The header is whole: takes it out of the socket, and the session begins. */
@@ -94,20 +93,21 @@ static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-int handshake_new(Smtpd *smtpd, Listener *listener, int fd, const NetAddress *proxy) {
-        sd_event *event = service_event(smtpd->service);
+int handshake_new(Listener *listener, int fd, const NetAddress *proxy) {
+        Listeners *listeners = listener->listeners;
+        sd_event *event = service_event(listeners->service);
         Handshake *handshake = calloc(1, sizeof(Handshake));
         int r;
 
         if (!handshake)
                 return -ENOMEM;
-        *handshake = (Handshake){.listener = listener, .smtpd = smtpd, .fd = -1, .proxy = *proxy};
-        handshake->next = smtpd->handshakes;
-        handshake->link = &smtpd->handshakes;
+        *handshake = (Handshake){.listener = listener, .fd = -1, .proxy = *proxy};
+        handshake->next = listeners->handshakes;
+        handshake->link = &listeners->handshakes;
         if (handshake->next)
                 handshake->next->link = &handshake->next;
-        smtpd->handshakes = handshake;
-        smtpd->n_handshakes++;
+        listeners->handshakes = handshake;
+        listeners->n_handshakes++;
 
         /* edge-triggered: what has been looked at stays in the socket */
         r = sd_event_add_io(event, &handshake->io, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, on_header,
@@ -123,7 +123,7 @@ int handshake_new(Smtpd *smtpd, Listener *listener, int fd, const NetAddress *pr
         return 0;
 }
 
-void handshakes_free(Smtpd *smtpd) {
-        while (smtpd->handshakes)
-                handshake_free(smtpd->handshakes);
+void handshakes_free(Listeners *listeners) {
+        while (listeners->handshakes)
+                handshake_free(listeners->handshakes);
 }
