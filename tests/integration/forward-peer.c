@@ -46,7 +46,7 @@ typedef struct Pump {
 } Pump;
 
 /* Each connection has a thread. */
-static _Thread_local bool is_secured;
+static _Thread_local bool is_secured, is_greeted;
 
 /* ── what is said ─────────────────────────────────────────────────────────────────────────── */
 
@@ -77,8 +77,11 @@ static void remember(Peer *peer, const char *line) {
 static const char *peer_reply(const char *line, void *userdata) {
         Peer *peer = userdata;
 
-        if (*line)
+        if (is_greeted)
                 remember(peer, line);
+        if (is_greeted && !*line)
+                line = PEER_EMPTY;
+        is_greeted = true;
         for (size_t i = 0; i < ELEMENTSOF(peer->setup->answers); i++) {
                 const PeerAnswer *row = &peer->setup->answers[i];
 

@@ -9,6 +9,8 @@
 
 #include "harness.h"
 
+#define PEER_EMPTY "\n" /* an empty line, as a PeerAnswer's `to` */
+
 typedef struct PeerAnswer {
         const char *to;     /* how the line begins; "" is the greeting only */
         const char *answer; /* as HopReply returns it */
