@@ -13,6 +13,15 @@ struct Login {
         SaslClient *sasl;
 };
 
+bool login_possible(const LoginConfig *config, char **ret_why) {
+        ClientAccount account;
+
+        if (!config->secrets || secrets_client_account(config->secrets, config->selector, &account))
+                return true;
+        *ret_why = sasl_client_no_account(config->selector);
+        return false;
+}
+
 bool login_wanted(const LoginConfig *config) {
         ClientAccount account;
 
@@ -71,16 +80,16 @@ static int login_new(const LoginConfig *config, const Tls *tls, SmtpClient *clie
 }
 
 /* The text is taken over. */
-static int give_up(SmtpClient *client, char *text, bool prefix) {
+static int give_up(SmtpClient *client, char *text) {
         _cleanup_(freep) char *why = text, *whole = NULL;
 
         if (!why)
                 return -ENOMEM;
-        if (prefix && asprintf(&whole, "smtp error: %s", why) < 0) {
+        if (asprintf(&whole, "smtp error: %s", why) < 0) {
                 whole = NULL;
                 return -ENOMEM;
         }
-        smtp_client_auth_failed(client, whole ? whole : why);
+        smtp_client_auth_failed(client, whole);
         return 0;
 }
 
@@ -93,7 +102,7 @@ static int try_next(Login *login, SmtpClient *client) {
         if (r < 0)
                 return r;
         if (r == 0)
-                return give_up(client, sasl_client_failure(login->sasl), true);
+                return give_up(client, sasl_client_failure(login->sasl));
         name = mechanism_name(sasl_client_mechanism(login->sasl));
         initial = sasl_client_initial(login->sasl, &size);
         return smtp_client_auth(client, name, initial, size);
@@ -104,11 +113,8 @@ static int begin(Login **login, const LoginConfig *config, const Tls *tls, SmtpC
 
         if (config->secure_only && !(tls && tls_verified_name(tls)))
                 return give_up(client,
-                                strdup("no login without tls and a verified certificate (client-auth-secure)"),
-                                true);
+                                strdup("no login without tls and a verified certificate (client-auth-secure)"));
         r = login_new(config, tls, client, login);
-        if (r == -ENOKEY)
-                return give_up(client, sasl_client_no_account(config->selector), false);
         return r < 0 ? r : try_next(*login, client);
 }
 

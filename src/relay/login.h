@@ -21,11 +21,15 @@ typedef struct LoginConfig {
         bool secure_only; /* client-auth-secure: only within TLS, to a server whose certificate was verified */
 } LoginConfig;
 
+/* False when there are secrets, and none of them is for the selector, so that nothing needs to be said to the next hop: *ret_why (the caller
+ * frees, NULL when memory is short) says so. */
+bool login_possible(const LoginConfig *config, char **ret_why);
+
 /* Whether the account wants a login at all: there are secrets, and the account is not the one without authentication. */
 bool login_wanted(const LoginConfig *config);
 
 /* At SMTP_CLIENT_AUTH, first and again, and at CHALLENGE: answers the engine, *login is made when it is NULL and belongs to the caller. `tls` is
- * that of the connection, or NULL. 0, -ENOMEM. */
+ * that of the connection, or NULL. The login must be possible. 0, -ENOMEM. */
 int login_event(Login **login, const LoginConfig *config, const Tls *tls, SmtpClient *client,
                 SmtpClientEvent event);
 

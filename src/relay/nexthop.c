@@ -344,6 +344,7 @@ static void choose_helo(NextHop *hop, int fd, SmtpClientConfig *config) {
 
 static void on_connected(
                 int fd, const NetAddress *peer, int error, const char *why, void *userdata) {
+        _cleanup_(freep) char *no_account = NULL;
         NextHop *hop = userdata;
         SmtpClientConfig config = hop->config->smtp;
         int r;
@@ -367,6 +368,11 @@ static void on_connected(
                 (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
                                 sizeof(struct linger));
         (void) net_address_format(peer, hop->peer);
+        if (!login_possible(&hop->login_config, &no_account)) {
+                (void) close(fd);
+                fail(hop, no_account ? no_account : strerror(ENOMEM));
+                return;
+        }
         choose_helo(hop, fd, &config);
         config.auth = login_wanted(&hop->login_config);
         r = smtp_client_new(&config, hop->peer, &hop->client);
