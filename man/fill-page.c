@@ -23,6 +23,7 @@ static const struct {
 } users[] = {
                 {"emailrelay", OPTION_USER_CLASSIC},
                 {"emailrelay-smtpd", OPTION_USER_SMTPD},
+                {"emailrelay-popd", OPTION_USER_POPD},
                 {"emailrelay-forward", OPTION_USER_FORWARD},
                 {"emailrelay-submit", OPTION_USER_SUBMIT},
                 {"emailrelayctl", OPTION_USER_CTL},

@@ -78,6 +78,10 @@ typedef enum OptionId {
         OPTION_CLIENT_AUTH_CONFIG,
         OPTION_CLIENT_AUTH_SECURE,
         OPTION_TLS_CONFIG,
+        /* POP3 server */
+        OPTION_POP_AUTH,
+        OPTION_POP_BY_NAME,
+        OPTION_POP_NO_DELETE,
         /* forwarding */
         OPTION_FORWARD_TO,
         OPTION_FORWARD,
@@ -131,6 +135,7 @@ typedef enum OptionUser {
         OPTION_USER_FORWARD = 1 << 2,
         OPTION_USER_SUBMIT = 1 << 3,
         OPTION_USER_CTL = 1 << 4,
+        OPTION_USER_POPD = 1 << 5,
 } OptionUser;
 
 typedef struct OptionRow {

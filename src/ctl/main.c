@@ -29,7 +29,7 @@ static const char USAGE[] =
                 "Commands:\n"
                 "  list                        the messages in the spool, oldest first\n"
                 "  status                      what the programs do, and the spool in numbers\n"
-                "  reload [smtpd|forward]…     running programs read their configuration anew\n"
+                "  reload [smtpd|popd|forward]… running programs read their configuration anew\n"
                 "  forward [ID]…               look for mail to forward now; forward these messages, or --all,\n"
                 "                              whatever their schedule says\n"
                 "\n"

@@ -13,7 +13,7 @@
 
 #define CALL_TIMEOUT_USEC (60 * USEC_PER_SEC)
 
-const char *const ctl_programs[] = {"smtpd", "forward", NULL};
+const char *const ctl_programs[] = {"smtpd", "popd", "forward", NULL};
 
 static char *explain(int error, const char *path) {
         const char *advice = "";

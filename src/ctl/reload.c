@@ -24,7 +24,7 @@ static int check_names(const Ctl *ctl) {
                         continue;
                 shown = show_text(ctl->arguments[i]);
                 return ctl_fail(CTL_USAGE,
-                                "reload: there is no program \"%s\": name smtpd or forward, or none for all",
+                                "reload: there is no program \"%s\": name smtpd, popd or forward, or none for all",
                                 shown ? shown : "");
         }
         return CTL_OK;

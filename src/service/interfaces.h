@@ -61,4 +61,6 @@
 #define DESCRIPTOR_SUBMISSION "submission"
 #define DESCRIPTOR_SMTPS      "smtps"
 #define DESCRIPTOR_SUBMIT     "submit"
+#define DESCRIPTOR_POP        "pop"
+#define DESCRIPTOR_POPS       "pops"
 #define DESCRIPTOR_FORWARD    "forward"
