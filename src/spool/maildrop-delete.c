@@ -18,6 +18,11 @@
 
 #include "spool/maildrop-internal.h"
 
+/* The name of a file in a sub-directory. */
+typedef struct SpoolPath {
+        char text[2 * NAME_MAX + 2];
+} SpoolPath;
+
 /* ── Who else needs a content ─────────────────────────────────────────────────────────────── */
 
 static bool is_directory(Spool *spool, const struct dirent *entry) {
@@ -66,18 +71,26 @@ static int list_mailboxes(Maildrop *maildrop) {
         return r;
 }
 
+static SpoolPath path_in(const char *mailbox, SpoolName name) {
+        SpoolPath path;
+
+        (void) snprintf(path.text, sizeof(path.text), "%s/%s", mailbox, name.text); /* both fit */
+        return path;
+}
+
+/* A message of the mailbox that has no content of its own. One in .envelope.new is none: whoever stores messages
+ * there has the lock that we have. */
 static bool is_in_mailbox(Maildrop *maildrop, const char *mailbox, const char *id) {
-        static const char *const suffixes[] = {
-                        SUFFIX_ENVELOPE, SUFFIX_NEW, SUFFIX_BUSY, SUFFIX_BAD};
+        static const char *const suffixes[] = {SUFFIX_ENVELOPE, SUFFIX_BUSY, SUFFIX_BAD};
+        Spool *spool = maildrop->spool;
+        struct stat st;
 
-        for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
-                char path[2 * NAME_MAX + 2];
-
-                (void) snprintf(path, sizeof(path), "%s/%s", mailbox,
-                                spool_name(id, suffixes[i], "").text);
-                if (spool_exists(maildrop->spool, path))
-                        return true;
-        }
+        for (size_t i = 0; i < ELEMENTSOF(suffixes); i++)
+                if (spool_exists(spool, path_in(mailbox, spool_name(id, suffixes[i], "")).text))
+                        return fstatat(spool->dir_fd,
+                                               path_in(mailbox, spool_name(id, SUFFIX_CONTENT, ""))
+                                                               .text,
+                                               &st, AT_SYMLINK_NOFOLLOW) < 0;
         return false;
 }
 
@@ -148,12 +161,11 @@ static int find_envelope(Removal *removal) {
         return 0;
 }
 
-/* Makes the envelope one that says: this content is to be removed. */
+/* Makes the envelope one that says: this content is to be removed. One that is there already is debris, as we
+ * have the lock, and says the same. */
 static int condemn(const Removal *removal, SpoolName to) {
-        if (removal->home == removal->owner)
-                return spool_rename(removal->home, removal->envelope.text, to.text);
-        return renameat2(removal->home->dir_fd, removal->envelope.text, removal->owner->dir_fd,
-                               to.text, RENAME_NOREPLACE) < 0
+        return renameat(removal->home->dir_fd, removal->envelope.text, removal->owner->dir_fd,
+                               to.text) < 0
                                ? -errno
                                : 0;
 }
@@ -188,8 +200,7 @@ static int remove_message(Removal *removal) {
                 return remove_plain(removal, !needed);
 
         r = condemn(removal, condemned);
-        if (r == -EEXIST || r == -EINVAL ||
-                        r == -ENOSYS) /* debris there; a file system without it */
+        if (r == -EXDEV) /* the mailbox is another file system */
                 return remove_plain(removal, true);
         if (r < 0)
                 return r;

@@ -7,6 +7,9 @@
  *   spool-worker DIR retry | fail | deliver          "ID ERRNO" for each message,
  *                                                    "sending ID" before a delivery ends
  *   spool-worker DIR sweep
+ *   spool-worker DIR pop USER                        deletes all that a POP user sees ("-": of the
+ *                                                    spool): "UID ERRNO" for each message, then
+ *                                                    "synced ERRNO"; or "login ERRNO"
  */
 
 #include <assert.h>
@@ -15,6 +18,7 @@
 #include <string.h>
 
 #include "spool/envelope.h"
+#include "spool/maildrop.h"
 #include "spool/spool.h"
 
 enum {
@@ -152,6 +156,23 @@ static void settle_all(const char *how) {
         }
 }
 
+static void pop_all(const char *user) {
+        _cleanup_(maildrop_freep) Maildrop *maildrop = NULL;
+        MaildropOptions options = {.by_name = strcmp(user, "-") != 0, .create = true};
+        int r;
+
+        r = maildrop_open(spool, user, &options, &maildrop);
+        if (r < 0) {
+                say("login", NULL, -r);
+                return;
+        }
+        for (size_t i = 0; i < maildrop_n(maildrop); i++) {
+                r = maildrop_delete(maildrop, i);
+                say(maildrop_uid(maildrop, i).text, NULL, -r);
+        }
+        say("synced", NULL, -maildrop_sync(maildrop));
+}
+
 int main(int argc, char **argv) {
         assert(argc >= 3);
         assert(spool_open(argv[1], &spool) == 0);
@@ -163,7 +184,10 @@ int main(int argc, char **argv) {
                 commit_on_threads((size_t) atoi(argv[3]));
         } else if (strcmp(argv[2], "sweep") == 0)
                 say("swept", NULL, -spool_sweep(spool, 0, NULL));
-        else
+        else if (strcmp(argv[2], "pop") == 0) {
+                assert(argc == 4);
+                pop_all(argv[3]);
+        } else
                 settle_all(argv[2]);
         spool_free(spool);
         return 0;

@@ -163,7 +163,17 @@ Test(maildrop_delete, debris_of_the_same_id_is_not_in_the_way) {
         put_envelope(OURS ".envelope.new", "x@y");
         maildrop = open_maildrop("fred", &whole);
         cr_expect_eq(maildrop_delete(maildrop, 0), 0);
-        EXPECT_FILES(OURS, ".envelope.new");
+        cr_expect_eq(n_files(), 0);
+
+        make_directory("fred");
+        put_message("fred/" OURS, NULL);
+        put(OURS ".content", "x");
+        put_envelope(OURS ".envelope.new", "x@y");
+        maildrop_free(maildrop);
+        maildrop = open_maildrop("fred", &by_name);
+        cr_expect_eq(maildrop_delete(maildrop, 0), 0);
+        cr_expect_eq(n_files(), 1);
+        cr_expect_eq(n_in("fred"), 0);
 }
 
 Test(maildrop_delete, content_of_its_own_or_of_all) {
@@ -211,24 +221,24 @@ Test(maildrop_delete, a_shared_content_goes_with_its_last_envelope) {
                         {"%s.envelope.busy", true},
                         {"%s.envelope.bad", true},
                         {"joe/%s.envelope", true},
-                        {"joe/%s.envelope.new", true},
+                        {"joe/%s.envelope.new", false},
                         {"joe/%s.envelope.busy", true},
                         {"joe/%s.envelope.bad", true},
                         {"fred/%s.envelope.bad", true},
                         {".hidden/%s.envelope", true},
-                        {"%s.envelope.new", false},
                         {"joe/%s0.envelope", false},
                         {"joe/deep/%s.envelope", false},
                         {"link/%s.envelope", false},
         };
         static const char *const ids[] = {OURS, "foo"};
+        char elsewhere[] = "/tmp/test-maildrop-XXXXXX";
 
+        cr_assert_not_null(mkdtemp(elsewhere));
         make_directory("fred");
         make_directory("joe");
         make_directory("joe/deep");
         make_directory(".hidden");
-        make_directory("/tmp/test-maildrop-elsewhere");
-        cr_assert_eq(symlinkat("/tmp/test-maildrop-elsewhere", dir_fd, "link"), 0);
+        cr_assert_eq(symlinkat(elsewhere, dir_fd, "link"), 0);
         for (size_t i = 0; i < ELEMENTSOF(rows); i++)
                 for (size_t k = 0; k < ELEMENTSOF(ids); k++) {
                         Maildrop *maildrop;
@@ -256,7 +266,7 @@ Test(maildrop_delete, a_shared_content_goes_with_its_last_envelope) {
                         (void) unlinkat(dir_fd, own, 0);
                         cr_assert_not(has(ids[k], ".envelope.new"));
                 }
-        (void) rmdir("/tmp/test-maildrop-elsewhere");
+        (void) rmdir(elsewhere);
 }
 
 /* From the whole spool, too: mailboxes share what is in it. */
@@ -285,6 +295,26 @@ Test(maildrop_delete, a_content_stays_for_mailboxes) {
                 maildrop_free(maildrop);
                 cr_expect_not(has(ids[i], ".content"));
         }
+}
+
+/* A mailbox with a content of its own needs no other. */
+Test(maildrop_delete, a_content_does_not_stay_for_copies) {
+        _cleanup_(maildrop_freep) Maildrop *maildrop = NULL;
+
+        make_directory("fred");
+        make_directory("joe");
+        put_message(OURS, "x");
+        put_message("fred/" OURS, "copy");
+        put_message("foo", "x");
+        put_message("fred/foo", "copy");
+        put_message("joe/foo", NULL);
+        maildrop = open_maildrop("x", &whole);
+        EXPECT_IDS(maildrop, OURS, "foo");
+        for (size_t i = 0; i < 2; i++)
+                cr_expect_eq(maildrop_delete(maildrop, i), 0);
+        cr_expect_not(exists(OURS ".content"));
+        cr_expect(exists("foo.content"), "joe has none");
+        cr_expect_eq(n_in("fred"), 4);
 }
 
 Test(maildrop_delete, a_shared_content_that_is_claimed) {
