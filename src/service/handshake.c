@@ -61,6 +61,7 @@ static void finish(Handshake *handshake, const NetAddress *client, size_t header
         fd = take_fd(handshake->fd);
         handshake_free(handshake);
         listener_welcome(listener, fd, &address);
+        listeners_resume(listener->listeners); /* if it was refused, its place is free */
 }
 
 static int on_header(sd_event_source *source, int fd, uint32_t revents, void *userdata) {

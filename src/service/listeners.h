@@ -36,7 +36,7 @@ void listeners_config_done(ListenersConfig *config);
 
 /* The words of a protocol, and what its program does. */
 typedef struct ListenersHooks {
-        const char *protocol; /* "smtp" */
+        const char *protocol;     /* "smtp" */
         const char *const *names; /* of its sockets, the usual one first; ends with NULL */
         const char *too_many_reply; /* line to a client that has too many sessions; its first word is logged */
         const char *no_memory_reply; /* line to a client that we have no memory for */

@@ -60,7 +60,7 @@ Test(idle, gives_way) {
                         {"", HELLO "C: MAIL FROM:<a@b>\nS: 250\nC: RSET\nS: 250\n", GAVE_WAY},
                         {"size = 60\n", HELLO TO_DATA "C: " TOO_LONG "\nC: .\nS: 552\n", GAVE_WAY},
                         {"", HELLO "C: RCPT TO:<a@b>\nS: 503\n", GAVE_WAY},
-                        {"", HELLO "X: NOO\n", GAVE_WAY}, /* half a command */
+                        {"", HELLO "X: NOOP\\r\\nNOO\nS: 250\n", GAVE_WAY}, /* half a command */
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {

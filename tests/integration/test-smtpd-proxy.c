@@ -126,6 +126,24 @@ Test(smtpd_proxy, remote_clients_and_limits) {
         smtpd_done(&smtpd);
 }
 
+/* Who is refused after his header has had a place that long: somebody else gets it at once. */
+Test(smtpd_proxy, place_of_one_refused) {
+        static const TestSmtpdSetup one_place = {
+                        .options = "proxy-from = 127.0.0.1\nmax-sessions = 1\nbusy-idle-timeout = 0\n"};
+        TestSmtpd smtpd;
+        int fds[2];
+
+        smtpd_start(&smtpd, &one_place);
+        fds[0] = connect_port(smtpd.port);
+        fds[1] = connect_port(smtpd.port);
+        expect_log(&smtpd, "new clients wait until one ends");
+        expect_talk_fd(fds[0], HEADER_1("203.0.113.5") "E:\n");
+        expect_talk_fd(fds[1], HEADER_1("10.1.2.3") "S: 220\n");
+        (void) close(fds[0]);
+        (void) close(fds[1]);
+        smtpd_done(&smtpd);
+}
+
 /* One that says nothing takes a place, and loses it when the service ends. */
 Test(smtpd_proxy, stop_while_waiting) {
         TestSmtpd smtpd;
