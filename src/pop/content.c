@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Message content for POP: RFC 1939, sections 3 (dots, CR LF) and 7 (TOP). MIME is not looked at. Long stretches are copied as
- * they are, and an octet is only dealt with by itself where one has to be added. What is sent and what is counted
- * goes the same way through here, so that the size announced is the size sent. */
+/* Message content for POP: RFC 1939, sections 3 (dots, CR LF) and 7 (TOP). MIME is not looked at.
+ * Long stretches are copied as they are, and an octet is only dealt with by itself where one has to
+ * be added. What is sent and what is counted goes the same way through here, so that the size
+ * announced is the size sent. */
 
 #include <string.h>
 
@@ -60,7 +61,8 @@ static int start_line(PopEncoder *encoder, Piece *piece, Buffer *wire) {
         return r < 0 || !wire ? r : buffer_append(wire, ".", 1);
 }
 
-/* At a CR or LF. CR LF stays as it is; a CR that ends the piece gets its LF at once, and one that comes next is left out. */
+/* At a CR or LF. CR LF stays as it is; a CR that ends the piece gets its LF at once, and one that
+ * comes next is left out. */
 static int encode_line_end(PopEncoder *encoder, Piece *piece, bool empty, Buffer *wire) {
         bool cr = piece->data[piece->at] == '\r', last = piece->at + 1 == piece->size;
         int r;
@@ -79,8 +81,8 @@ static int encode_line_end(PopEncoder *encoder, Piece *piece, bool empty, Buffer
         return 0;
 }
 
-/* Octets before the next CR or LF. The LF is looked for once, for nothing but CRs would otherwise be searched for one to the
- * end again and again. */
+/* Octets before the next CR or LF. The LF is looked for once, for nothing but CRs would otherwise
+ * be searched for one to the end again and again. */
 static size_t text_run(Piece *piece) {
         const char *at = piece->data + piece->at, *found;
 
@@ -114,8 +116,6 @@ int pop_encoder_feed(PopEncoder *encoder, const char *data, size_t size, Buffer 
         Piece piece = {.data = data, .size = size};
         int r = 0;
 
-        if (encoder->full)
-                return 0;
         if (size > 0 && encoder->after_cr) {
                 encoder->after_cr = false;
                 if (*data == '\n')

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Who the client is: STLS (RFC 2595, section 4), USER, PASS and APOP (RFC 1939, sections 7 and 13), AUTH (RFC 5034). Here is their
- * dialogue: when they are allowed, base64, the limits, and that no secret stays in memory. The handshake, the
- * passwords and the mechanisms are the caller's. */
+/* Who the client is: STLS (RFC 2595, section 4), USER, PASS and APOP (RFC 1939, sections 7 and 13),
+ * AUTH (RFC 5034). Here is their dialogue: when they are allowed, base64, the limits, and that no
+ * secret stays in memory. The handshake, the passwords and the mechanisms are the caller's. */
 
 #include <assert.h>
 #include <errno.h>
@@ -32,7 +32,8 @@ const char *pop_server_mechanisms(const PopServer *server) {
         return mechanisms ? mechanisms : "";
 }
 
-/* sasl-mech = 1*20mech-char. Finds the word in the list, in any letter case; NULL when it is not there. */
+/* sasl-mech = 1*20mech-char. Finds the word in the list, in any letter case; NULL when it is not
+ * there. */
 static const char *find_mechanism(const char *list, const char *name, size_t size) {
         while (list && *(list += strspn(list, " ")) != '\0') {
                 size_t n = strcspn(list, " ");
@@ -118,8 +119,8 @@ int pop_server_stls(PopServer *server, const char *arg, size_t size) {
 void pop_server_secured(PopServer *server) {
         assert(server->awaited == POP_STLS || !server->greeted);
         assert(!server->secure);
-        /* Octets that came in clear behind STLS must not count as encrypted: somebody on the way may have put them
-         * there (CVE-2011-0411). */
+        /* Octets that came in clear behind STLS must not count as encrypted: somebody on the way
+         * may have put them there (CVE-2011-0411). */
         assert(!server->overtaken);
 
         server->secure = true;
@@ -139,7 +140,8 @@ static int refuse_passwords(PopServer *server) {
         return pop_server_error(server, "no SASL PLAIN mechanism to do USER/PASS authentication");
 }
 
-/* Says the same of every name. What is no text, or longer than a reply may be, is not said as it came. */
+/* Says the same of every name. What is no text, or longer than a reply may be, is not said as it
+ * came. */
 static int greet_user(PopServer *server) {
         _cleanup_(freep) char *escaped = NULL;
 
@@ -250,7 +252,8 @@ int pop_server_auth(PopServer *server, const char *arg, size_t size) {
         if (!mechanism)
                 return refuse_mechanism(server);
 
-        /* "=" is none, as ever here. RFC 5034 means an empty one, for which no mechanism that passwords are good for has a use. */
+        /* "=" is none, as ever here. RFC 5034 means an empty one, for which no mechanism that
+         * passwords are good for has a use. */
         initial_size = pop_server_word(&arg, &size, &initial);
         r = initial_size == 0 || (initial_size == 1 && *initial == '=')
                             ? 0
@@ -301,7 +304,7 @@ int pop_server_challenge(PopServer *server, const void *data, size_t size) {
         r = buffer_append_string(scratch, "+ ");
         if (r >= 0)
                 r = base64_encode(scratch, data, size);
-        forget_octets(server); /* not before: the data may have been made in what the client has said */
+        forget_octets(server); /* not before: the data may lie in what the client has said */
         if (r >= 0)
                 r = pop_server_say(server, buffer_data(scratch), buffer_size(scratch));
         server->awaited = POP_WANT_INPUT;

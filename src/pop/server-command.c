@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The verbs of the POP server session and the states that allow them, and those commands that are neither about the client's
- * identity nor about messages: RFC 1939, RFC 2449 (CAPA), RFC 6856 (UTF8; LANG is not there, for there is one language). */
+/* The verbs of the POP server session and the states that allow them, and those commands that are
+ * neither about the client's identity nor about messages: RFC 1939, RFC 2449 (CAPA), RFC 6856
+ * (UTF8; LANG is not there, for there is one language). */
 
 #include <errno.h>
 #include <string.h>
@@ -26,7 +27,7 @@ size_t pop_server_word(const char **text, size_t *size, const char **ret_word) {
         return n;
 }
 
-/* The same before and after login: none of these differs between the states (RFC 2449, section 6). */
+/* The same before and after login: none of these differs between states (RFC 2449, section 6). */
 static int on_capa(PopServer *server, const char *arg, size_t size) {
         const char *mechanisms = pop_server_mechanisms(server);
         bool has_user = pop_server_takes_passwords(server);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What the files of the server session share: server.c (input and events), server-command.c (the table of verbs, what belongs to no
- * state), server-auth.c (STLS, USER, PASS, APOP, AUTH), server-listing.c (the maildrop: STAT, LIST, UIDL, DELE, RSET, QUIT), server-retrieve.c
- * (RETR, TOP), server-reply.c (replies, refusals, limits, what is shown). */
+/* What the files of the server session share: server.c (input and events), server-command.c (the
+ * table of verbs, what belongs to no state), server-auth.c (STLS, USER, PASS, APOP, AUTH),
+ * server-listing.c (the maildrop: STAT, LIST, UIDL, DELE, RSET), server-retrieve.c (RETR,
+ * TOP), server-reply.c (replies, refusals, limits, what is shown). */
 
 #include "pop/content.h"
 #include "pop/server.h"
 
-/* Where the dialogue stands: what the table of verbs goes by. Bits. UPDATE has no commands and is an event. */
+/* Where the dialogue stands: what the table of verbs goes by. Bits. UPDATE has no commands and is
+ * an event. */
 typedef enum PopServerState {
         POP_SERVER_AUTHORIZATION = 1 << 0,
         POP_SERVER_TRANSACTION = 1 << 1,
@@ -44,7 +46,7 @@ typedef struct PopServerMailbox {
         uint8_t *hidden, *gone; /* bits: DELE was said; pop_server_gone() */
         size_t n_hidden, n_gone;
         size_t n_sized;               /* messages from the first one on whose sizes are in these: */
-        uint64_t total, total_hidden; /* without those that are gone; and of those that are hidden */
+        uint64_t total, total_hidden; /* without those that are gone; of hidden ones */
 } PopServerMailbox;
 
 struct PopServer {
@@ -128,7 +130,8 @@ int pop_server_continue(PopServer *server); /* does a part of the job */
 void pop_server_mailbox_done(PopServer *server);
 void pop_server_mark_gone(PopServer *server, size_t message);
 
-/* Takes the number of a message that is there off the front of the text. 1, 0 when it has been refused, -ENOMEM. */
+/* Takes the number of a message that is there off the front of the text. 1, 0 when it has been
+ * refused, -ENOMEM. */
 int pop_server_find(PopServer *server, const char **text, size_t *size, size_t *ret);
 
 /* server-retrieve.c */
@@ -143,12 +146,13 @@ int pop_server_okf(PopServer *server, const char *format, ...) _printf_(2, 3);
 /* What the client got wrong: counted, and the caller is told. The text is ours and may be NULL. */
 int pop_server_error(PopServer *server, const char *text);
 
-/* What the caller has refused, or what is nobody's fault. `limit` NULL, or why it is the last reply. */
+/* What the caller has refused, or what is nobody's fault. `limit` NULL, or why it is the last
+ * reply. */
 int pop_server_fail(PopServer *server, const char *code, const char *text, const char *limit);
 
 /* One line as it is. */
 int pop_server_say(PopServer *server, const char *line, size_t size);
 
-/* Notes a command line for what may be said about it, and traces it: without what is secret in it. */
+/* Notes a command line for what may be said about it, and traces it, without what is secret. */
 int pop_server_show_command(PopServer *server, const char *line, size_t size);
 void pop_server_show_response(const PopServer *server, bool cancelled);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The maildrop as the client sees it: STAT, LIST, UIDL, DELE, RSET (RFC 1939, sections 5 and 7). Only bits are kept of each message, what
- * is deleted is so for this session only, and sums are kept up to date instead of being computed. Sizes that are not known are asked for one after
- * the other, before the first line of a reply that has them, so that trouble can still be told. */
+/* The maildrop as the client sees it: STAT, LIST, UIDL, DELE, RSET (RFC 1939, sections 5 and 7).
+ * Only bits are kept of each message, what is deleted is so for this session only, and sums are
+ * kept up to date instead of being computed. Sizes that are not known are asked for one after the
+ * other, before the first line of a reply that has them, so that trouble can still be told. */
 
 #include <assert.h>
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Replies of the POP server session: RFC 1939, section 3, and the response codes of RFC 2449, section 8. Every first line goes
- * through here, so this is also where errors are counted, the last one is remembered, and what is shown is chosen. */
+/* Replies of the POP server session: RFC 1939, section 3, and the response codes of RFC 2449,
+ * section 8. Every first line goes through here, so this is also where errors are counted, the last
+ * one is remembered, and what is shown is chosen. */
 
 #include <errno.h>
 #include <string.h>

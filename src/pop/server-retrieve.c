@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* RETR and TOP: RFC 1939, sections 5 and 7. The first line of the reply is said with the first piece of content, so that a message
- * that cannot be read is an error and not half a message; after that the only honest way out is to close. */
+/* RETR and TOP: RFC 1939, sections 5 and 7. The first line of the reply is said with the first
+ * piece of content, so that a message that cannot be read is an error and not half a message; after
+ * that the only honest way out is to close. */
 
 #include <assert.h>
 #include <errno.h>

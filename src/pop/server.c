@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The POP server session: what the next octets are, and what the caller is told. A line ends at CR LF and at nothing else. What takes
- * long (a listing of 100,000 messages) is a job that is done in parts, so that neither output nor the time that one
- * feed takes depends on how much a client asks for. */
+/* The POP server session: what the next octets are, and what the caller is told. A line ends at CR
+ * LF and at nothing else. What takes long (a listing of 100,000 messages) is a job that is done in
+ * parts, so that neither output nor the time that one feed takes depends on how much a client asks
+ * for. */
 
 #include <assert.h>
 #include <errno.h>
@@ -59,7 +60,8 @@ int pop_server_greet(PopServer *server, const char *challenge) {
         return pop_server_okf(server, "POP3 server ready %s", challenge);
 }
 
-/* Looks for CR LF among what has not been looked at. Returns the size of the line without it, or -1. */
+/* Looks for CR LF among what has not been looked at. Returns the size of the line without it, or
+ * -1. */
 static ssize_t find_line(PopServer *server, const char *data, size_t size) {
         size_t at = server->scanned;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The POP session against a client that says anything: whole, and in pieces, which must be the same dialogue with the same
- * events. It ends with STLS. The first octet chooses the options, the second one the size of the pieces. */
+/* The POP session against a client that says anything: whole, and in pieces, which must be the same
+ * dialogue with the same events. It ends with STLS. The first octet chooses the options, the second
+ * one the size of the pieces. */
 
 #include <assert.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Content for POP, whole and in pieces, sent and counted: the same. A client that undoes the dots has lines that end with CR LF, and
- * if it sent them again, they would stay as they are. The first octet chooses how many lines, the second one the size of the
- * pieces. */
+/* Content for POP, whole and in pieces, sent and counted: the same. A client that undoes the dots
+ * has lines that end with CR LF, and if it sent them again, they would stay as they are. The first
+ * octet chooses how many lines, the second one the size of the pieces. */
 
 #include <assert.h>
 #include <stdlib.h>
@@ -38,7 +38,8 @@ static void check_same(const Buffer *a, const Buffer *b) {
         assert(memcmp(buffer_data(a), buffer_data(b), buffer_size(a)) == 0);
 }
 
-/* What the client has in the end: up to the line with nothing but a dot, which must be the last one. */
+/* What the client has in the end: up to the line with nothing but a dot, which must be the last
+ * one. */
 static void receive(const Buffer *wire, Buffer *content) {
         const char *p = buffer_data(wire), *end = p + buffer_size(wire);
 

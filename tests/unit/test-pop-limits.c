@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* pop/server.h: what conversations cannot show: large mailboxes in parts, what is traced, limits of responses, and what a
- * caller must not do. */
+/* pop/server.h: what conversations cannot show: large mailboxes in parts, what is traced, limits of
+ * responses, and what a caller must not do. */
 
 #include <criterion/criterion.h>
 #include <signal.h>
@@ -103,7 +103,7 @@ static PopServer *open_large(const PopServerConfig *config, Large *large) {
         return server;
 }
 
-/* Takes the output as a client does that reads all, to the end. Returns how often there was more. */
+/* Takes all the output, as a client does that reads. Returns how often there was more. */
 static size_t drain(PopServer *server, Buffer *replies) {
         Buffer *output = pop_server_output(server);
         PopEvent event;
@@ -420,7 +420,8 @@ Test(pop_limits, response) {
         }
 }
 
-/* No end in sight: refused as soon as the limit is there, nothing is kept, and all the rest is dropped. */
+/* No end in sight: refused as soon as the limit is there, nothing is kept, and all the rest is
+ * dropped. */
 Test(pop_limits, response_without_end) {
         _cleanup_(pop_server_freep) PopServer *server = NULL;
         _cleanup_(buffer_done) Buffer trace = {};

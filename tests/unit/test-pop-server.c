@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Runs the conversations in pop-conversations/ against the POP session, whole and cut at every octet. In a file:
+/* Runs the conversations in pop-conversations/ against the POP session, whole and cut at every
+ * octet. In a file:
  *   # config: WORD NAME=VALUE ...   what differs from conversation_read() below
- *   M: content   a message; \r \n \t \\ \xnn as in C, \{9:x} is nine times x. M SIZE: content has a size that is not known yet,
- *                M LOST: is gone when its size is asked for, M GONE: content when it is read, M SICK: has no size,
- *                M DEAD: content cannot be read, M HALF: content can be read to its middle
+ *   M: content   a message; \r \n \t \\ \xnn as in C, \{9:x} is nine times x
+ *   M WORD: ...  the same: SIZE: its size is not known at first, LOST: it is gone when that is
+ *                asked for, GONE: when it is read, SICK: its size cannot be found, DEAD: it cannot
+ *                be read, HALF: only to its middle
  *   C: text      a line of the client, CR LF added
  *   C+ text      the same without CR LF
  *   T:           the handshake: what follows is encrypted
