@@ -25,6 +25,23 @@ static bool usable(const void *octets, size_t size) {
         return octets && size > 0 && size <= SASL_BINDING_MAX;
 }
 
+void channel_binding_of(
+                const Tls *tls, unsigned char octets[static TLS_BINDING_MAX], ChannelBinding *ret) {
+        const char *type;
+        size_t size;
+
+        *ret = (ChannelBinding){};
+        if (!tls || tls_channel_binding(tls, octets, &size, &type) < 0)
+                return;
+        if (strcmp(type, "tls-exporter") == 0) {
+                ret->exporter = octets;
+                ret->exporter_size = size;
+        } else {
+                ret->unique = octets;
+                ret->unique_size = size;
+        }
+}
+
 bool channel_binding_usable(const ChannelBinding *binding) {
         return binding && (usable(binding->exporter, binding->exporter_size) ||
                                           usable(binding->unique, binding->unique_size));

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/buffer.h"
+#include "net/tls.h"
 
 enum {
         SASL_MESSAGE_MAX =
@@ -23,6 +24,10 @@ typedef struct ChannelBinding {
         const void *unique; /* tls-unique, RFC 5929: TLS 1.2 only */
         size_t unique_size;
 } ChannelBinding;
+
+/* That of a TLS connection (NULL: none), copied into `octets`, which *ret points to. */
+void channel_binding_of(
+                const Tls *tls, unsigned char octets[static TLS_BINDING_MAX], ChannelBinding *ret);
 
 /* True when there is one of a size that we take; NULL is none. */
 bool channel_binding_usable(const ChannelBinding *binding);

@@ -38,22 +38,6 @@ Login *login_free(Login *login) {
         return NULL;
 }
 
-static void get_binding(const Tls *tls, unsigned char *octets, ChannelBinding *ret) {
-        const char *type;
-        size_t size;
-
-        *ret = (ChannelBinding){};
-        if (!tls || tls_channel_binding(tls, octets, &size, &type) < 0)
-                return;
-        if (strcmp(type, "tls-exporter") == 0) {
-                ret->exporter = octets;
-                ret->exporter_size = size;
-        } else {
-                ret->unique = octets;
-                ret->unique_size = size;
-        }
-}
-
 static int login_new(const LoginConfig *config, const Tls *tls, SmtpClient *client, Login **ret) {
         _cleanup_(login_freep) Login *login = calloc(1, sizeof(Login));
         unsigned char octets[TLS_BINDING_MAX];
@@ -71,7 +55,7 @@ static int login_new(const LoginConfig *config, const Tls *tls, SmtpClient *clie
 
         if (!login)
                 return -ENOMEM;
-        get_binding(tls, octets, &binding);
+        channel_binding_of(tls, octets, &binding);
         r = sasl_client_new(&sasl, &login->sasl);
         if (r < 0)
                 return r;

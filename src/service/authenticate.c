@@ -209,28 +209,11 @@ const TrustRule *auth_offer_trust(const AuthOffer *offer, const NetAddress *addr
         return offer->secrets ? secrets_trust(offer->secrets, address) : NULL;
 }
 
-/* The octets are the caller's and TLS_BINDING_MAX; the exchange copies them. */
-static void get_binding(const Tls *tls, unsigned char *octets, ChannelBinding *ret) {
-        const char *type;
-        size_t size;
-
-        *ret = (ChannelBinding){};
-        if (!tls || tls_channel_binding(tls, octets, &size, &type) < 0)
-                return;
-        if (strcmp(type, "tls-exporter") == 0) {
-                ret->exporter = octets;
-                ret->exporter_size = size;
-        } else {
-                ret->unique = octets;
-                ret->unique_size = size;
-        }
-}
-
 bool auth_binding_usable(const Tls *tls) {
         unsigned char octets[TLS_BINDING_MAX];
         ChannelBinding binding;
 
-        get_binding(tls, octets, &binding);
+        channel_binding_of(tls, octets, &binding);
         return channel_binding_usable(&binding);
 }
 
@@ -463,7 +446,7 @@ static int begin_sasl(Authentication *authentication, const Tls *tls, Mechanism 
                         .offered = tls ? offer->tls.set : offer->clear.set,
         };
 
-        get_binding(tls, octets, &binding);
+        channel_binding_of(tls, octets, &binding);
         if (channel_binding_usable(&binding)) {
                 config.binding = &binding;
                 config.offered = offer->bound.set;
