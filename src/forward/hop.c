@@ -49,8 +49,8 @@ static Hop *hop_free(Hop *hop) {
 
 /* The limits of a hop at rest need not be remembered, its failures do. */
 static bool is_forgettable(const Hop *hop) {
-        return !hop_is_main(hop) && hop->queue.n == 0 && hop->n_messages == 0 && !hop->lanes &&
-               hop_pause_sec(hop) == 0 &&
+        return !hop_is_main(hop) && hop->queue.n == 0 && hop->n_messages == 0 &&
+               hop->n_settling == 0 && !hop->lanes && hop_pause_sec(hop) == 0 &&
                !rate_live(&hop->rate, &hop->forwarder->settings->rate, clock_monotonic());
 }
 

@@ -37,6 +37,7 @@ struct Hop {
         NetEndpoint *own;         /* the address; NULL: the targets of forward-to */
         QueueHeap queue;          /* looked at, nobody works on them */
         unsigned n_messages; /* claimed for it, or being claimed: waiting for a lane, or on one */
+        unsigned n_settling; /* on their way to a worker, and back to `queue` */
         Message *waiting;    /* claimed, and no lane is free; oldest first */
         Lane *lanes;
         unsigned n_lanes;

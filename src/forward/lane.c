@@ -327,17 +327,32 @@ static void wait_for_lane(Hop *hop, Message *message, bool first) {
         *link = message;
 }
 
+/* Idle lanes with old settings are in the way: nobody tells when they are gone. */
+static void close_stale(Hop *hop) {
+        for (Lane *lane = hop->lanes, *next; lane; lane = next) {
+                next = lane->next;
+                if (is_idle(lane) && is_stale(lane))
+                        lane_close(lane);
+        }
+}
+
 void hop_send(Hop *hop, Message *message, bool first) {
-        Lane *lane = find_idle(hop);
+        Lane *lane;
         size_t target;
         int r;
 
+        close_stale(hop);
+        lane = find_idle(hop);
         if (lane && !message->begun_again) {
                 lane_use(lane, message);
                 return;
         }
         if (lane) /* it may be over, too, and this message needs one that is new */
                 lane_close(lane);
+        if (service_stopping(hop->forwarder->service) && message->n_done == 0) {
+                message_put_back(message, 0, "stopping");
+                return;
+        }
         if (!hop->own && hop->forwarder->settings->n_forward_to == 0) { /* taken away by a reload */
                 message_put_back(message, 0, "forward-to is not set");
                 return;

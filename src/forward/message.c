@@ -53,7 +53,7 @@ Message *message_of(const Forwarder *forwarder, const QueueEntry *entry) {
 }
 
 /* Nobody works on it any more. With `once` due times do not count, but no message is tried twice. */
-static void entry_put(Message *message, Hop *hop, uint64_t due_sec) {
+static void entry_put(Message *message, uint64_t due_sec) {
         Queue *queue = &message->forwarder->queue;
 
         if (!message->entry)
@@ -61,7 +61,7 @@ static void entry_put(Message *message, Hop *hop, uint64_t due_sec) {
         if (message->settings->once && (message->started || due_sec > forward_now_sec()))
                 queue_remove(queue, message->entry);
         else
-                queue_put(queue, message->entry, &hop->queue, due_sec);
+                queue_put(queue, message->entry, &message->home->queue, due_sec);
         message->entry = NULL;
 }
 
@@ -105,13 +105,14 @@ static void settle_done(void *userdata) {
                                                 : "");
         /* what could not be recorded is not forgotten either: it must not be sent again at once */
         if (message->error < 0 && message->kind != OUTCOME_DEFERRED)
-                entry_put(message, message->hop, forward_now_sec() + TROUBLE_PAUSE_SEC);
+                entry_put(message, forward_now_sec() + TROUBLE_PAUSE_SEC);
         else if (message->kind == OUTCOME_DEFERRED)
-                entry_put(message, message->hop, message->due_sec);
+                entry_put(message, message->due_sec);
         else
                 entry_remove(message);
-        (void) message_free(message);
+        message->home->n_settling--;
         forwarder->n_settling--;
+        (void) message_free(message);
         forward_step(forwarder);
 }
 
@@ -122,6 +123,7 @@ void message_settle(Message *message) {
                 message->due_sec = message->envelope->next_attempt_sec;
         hop_leave(message->hop, !message->started);
         message->settling = true;
+        message->home->n_settling++;
         forwarder->n_settling++;
         service_status_changed(forwarder->service);
         if (workers_submit(forwarder->workers, settle_run, settle_done, message) < 0) {
@@ -215,6 +217,7 @@ static void prepare(Message *message) {
                                 strerror(-r));
                 return;
         }
+        message->home = hop;
         if (hop == message->hop || change_hop(message, hop))
                 hop_send(hop, message, false);
 }
@@ -296,11 +299,10 @@ static void entry_of_failed_load(Message *message) {
                 /* this may be a commit that ends with a wake: the scan after it makes it fresh again */
                 if (message->entry)
                         message->entry->claimed = true;
-                entry_put(message, message->hop, now + CLAIMED_PAUSE_SEC);
+                entry_put(message, now + CLAIMED_PAUSE_SEC);
         } else
-                entry_put(message, message->hop,
-                                now + (message->error == -EBADMSG ? BAD_ENVELOPE_PAUSE_SEC
-                                                                  : TROUBLE_PAUSE_SEC));
+                entry_put(message, now + (message->error == -EBADMSG ? BAD_ENVELOPE_PAUSE_SEC
+                                                                     : TROUBLE_PAUSE_SEC));
 }
 
 /* Somebody has asked for it meanwhile, by its name: it is begun again, for them. */
@@ -359,6 +361,7 @@ int message_begin(Forwarder *forwarder, Hop *hop, QueueEntry *entry, bool looked
                         .forwarder = forwarder,
                         .settings = settings_ref(forwarder->settings),
                         .hop = hop,
+                        .home = hop,
                         .entry = entry,
                         .id = strdup(request ? request->id : entry->id),
                         .forced = request || forwarder->settings->once,
@@ -378,7 +381,7 @@ int message_begin(Forwarder *forwarder, Hop *hop, QueueEntry *entry, bool looked
                 r = workers_submit(forwarder->workers, load_run, load_done, message);
         if (r >= 0)
                 return 0;
-        entry_put(message, hop, forward_now_sec() + TROUBLE_PAUSE_SEC);
+        entry_put(message, forward_now_sec() + TROUBLE_PAUSE_SEC);
         hop_leave(hop, true);
         (void) message_free(message);
         return r;

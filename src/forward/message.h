@@ -15,6 +15,7 @@ struct Message {
         Message *next_of_all, **link;
         Settings *settings;
         Hop *hop;          /* it is claimed for */
+        Hop *home;         /* it waits for, when nobody works on it */
         QueueEntry *entry; /* taken out of its heap; NULL: memory was short */
         char *id;
         bool forced; /* even if it is not due */

@@ -56,6 +56,7 @@ static void scan_done(void *userdata) {
         Forwarder *forwarder = scan->forwarder;
 
         forwarder->scanning = false;
+        hops_collect(forwarder); /* here nobody holds one */
         if (scan->error >= 0)
                 scan->error = queue_merge(&forwarder->queue, &scan->ids, forward_now_sec());
         buffer_done(&scan->ids);
@@ -83,7 +84,6 @@ static int scan_start(Forwarder *forwarder) {
                 return r;
         }
         queue_scan_begins(&forwarder->queue);
-        hops_collect(forwarder);
         forwarder->scanning = true;
         forwarder->scan_wanted = false;
         return 0;
@@ -416,8 +416,13 @@ void forward_step(Forwarder *forwarder) {
 }
 
 void forward_trigger(Forwarder *forwarder, const char *trigger) {
-        char *copy = strdup(trigger);
+        char *copy;
 
+        if (forwarder->settings->once && forwarder->working) {
+                forward_step(forwarder); /* a second scan would find what has been tried */
+                return;
+        }
+        copy = strdup(trigger);
         if (copy) {
                 free(forwarder->trigger);
                 forwarder->trigger = copy;

@@ -184,6 +184,8 @@ void queue_put(Queue *queue, QueueEntry *entry, QueueHeap *heap, uint64_t due_se
         }
         entry->heap = heap;
         entry->due_sec = due_sec;
+        if (!entry->claimed) /* that one awaits the next scan */
+                entry->generation = queue->generation;
         rise(heap, heap->n++, entry);
 }
 
@@ -209,7 +211,7 @@ static int merge_one(Queue *queue, const char *id, uint64_t now_sec) {
         entry->generation = queue->generation;
         entry->claimed = false;
         arrival = spool_id_time(id);
-        queue_put(queue, entry, &queue->fresh, arrival > 0 ? arrival : now_sec);
+        queue_put(queue, entry, &queue->fresh, arrival > 0 ? MIN_OF(arrival, now_sec) : now_sec);
         return 0;
 }
 

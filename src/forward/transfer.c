@@ -301,13 +301,11 @@ void message_lane_failed(Message *message, Lane *lane) {
         bool connected;
 
         attempt.failure = next_hop_failure(lane->session, &attempt.failure_code, &connected);
-        if (message->n_done > 0) {
+        attempt.results = next_hop_results(lane->session, &attempt.n_results);
+        if (attempt.n_results != message->n_recipients) {
+                attempt.n_results = 0;
                 (void) gather(message, lane); /* what is missing has no result */
                 use_gathered(message, &attempt);
-        } else {
-                attempt.results = next_hop_results(lane->session, &attempt.n_results);
-                if (attempt.n_results != message->n_recipients)
-                        attempt.n_results = 0;
         }
         if (!connected && message->n_done == 0 && !message->settings->retry.enabled)
                 message_put_back(message, 0, attempt.failure);

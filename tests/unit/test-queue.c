@@ -131,6 +131,36 @@ Test(queue, added_during_a_scan) {
         queue_heap_done(&hop);
 }
 
+/* Nor is one that was put back meanwhile: while it was renamed, the directory may have shown neither name. */
+Test(queue, put_back_during_a_scan) {
+        Buffer nothing = {};
+        QueueHeap hop = {};
+        Queue queue = {};
+
+        merge(&queue, A " " B);
+        queue_take(queue_find(&queue, A));
+        queue_scan_begins(&queue);
+        put(&queue, A, &hop, 7);
+        cr_expect_eq(queue_merge(&queue, &nothing, NOW), 0);
+        cr_expect_not_null(queue_find(&queue, A));
+        cr_expect_null(queue_find(&queue, B));
+        merge(&queue, "");
+        cr_expect_null(queue_find(&queue, A));
+        cr_expect_eq(hop.n, 0);
+        queue_done(&queue);
+        queue_heap_done(&hop);
+}
+
+/* The clock was wrong when it arrived: it is due all the same. */
+Test(queue, from_the_future) {
+        Queue queue = {};
+
+        merge(&queue, "emailrelay.5.99999999.1 " A);
+        cr_expect_eq(queue_find(&queue, "emailrelay.5.99999999.1")->due_sec, NOW);
+        expect_drained(&queue.fresh, A " emailrelay.5.99999999.1");
+        queue_done(&queue);
+}
+
 /* What another forwarder had is looked at again after the next scan, and no other. */
 Test(queue, claimed_by_another) {
         QueueHeap hop = {};
