@@ -73,6 +73,8 @@ int hop_get(Forwarder *forwarder, const char *address, const char *selector, Hop
         Hop **link = &forwarder->hops, *hop;
         int r;
 
+        if (forwarder->n_hops > HOPS_MAX)
+                hops_collect(forwarder);
         for (; *link; link = &(*link)->next)
                 if (hop_is(*link, address, selector)) {
                         *ret = *link;

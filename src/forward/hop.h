@@ -63,7 +63,8 @@ struct Lane {
 
 /* ── hops ─────────────────────────────────────────────────────────────────────────────────── */
 
-/* The hop of an address and an account's selector as they stand in an envelope (both "" is the main one), made when there is none. 0; -EINVAL with
+/* The hop of an address and an account's selector as they stand in an envelope (both "" is the main one), made when there is none; when there are too many,
+ * those are freed that nobody needs, so the caller holds none but by its messages. 0; -EINVAL with
  * *ret_why when the address is none; -ENOBUFS when there are too many; -ENOMEM. */
 int hop_get(Forwarder *forwarder, const char *address, const char *selector, Hop **ret,
                 const char **ret_why);
@@ -130,5 +131,5 @@ bool lanes_close_idle(Forwarder *forwarder, bool all);
 /* At the end of the program: whatever is on them. */
 void lanes_free(Forwarder *forwarder);
 
-/* Gives up sessions that are being opened, and puts their messages back. */
+/* Gives up sessions that are being opened, and puts their messages back; not what has been served in part. */
 void lanes_stop_opening(Forwarder *forwarder);

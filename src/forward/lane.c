@@ -397,16 +397,29 @@ bool lanes_close_idle(Forwarder *forwarder, bool all) {
         return some;
 }
 
+/* A message that has been served in part is being sent, wherever it waits. */
+static void release_untouched(Hop *hop, const char *why) {
+        for (Message **link = &hop->waiting, *message; (message = *link);) {
+                if (message->n_done > 0) {
+                        link = &message->next;
+                        continue;
+                }
+                *link = message->next;
+                message->next = NULL;
+                message_put_back(message, 0, why);
+        }
+}
+
 void lanes_stop_opening(Forwarder *forwarder) {
         for (Hop *hop = forwarder->hops; hop; hop = hop->next) {
                 for (Lane *lane = hop->lanes, *next; lane; lane = next) {
                         next = lane->next;
-                        if (!lane->opening)
+                        if (!lane->opening || lane->message->n_done > 0)
                                 continue;
                         message_put_back(lane->message, 0, "stopping");
                         lane_drop(lane);
                 }
-                hop_release_waiting(hop, "stopping");
+                release_untouched(hop, "stopping");
         }
 }
 

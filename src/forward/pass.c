@@ -294,8 +294,16 @@ static bool join_message(Forwarder *forwarder, const QueueEntry *entry, SendRequ
         return true;
 }
 
+/* The hop that a message waits for; the main one when nobody has looked yet. */
+static Hop *hop_of(const Forwarder *forwarder, const QueueEntry *entry) {
+        for (Hop *hop = forwarder->hops; entry && hop; hop = hop->next)
+                if (entry->heap == &hop->queue)
+                        return hop;
+        return forwarder->hops;
+}
+
 static void begin_request(Forwarder *forwarder, QueueEntry *entry, SendRequest *request) {
-        Hop *hop = forwarder->hops;
+        Hop *hop = hop_of(forwarder, entry);
         bool paused = hop_pause_sec(hop) > 0;
 
         forwarder->requests = request->next;
