@@ -12,6 +12,7 @@
 #include <systemd/sd-id128.h>
 
 #include "auth/secrets-file.h"
+#include "base/credential.h"
 
 enum {
         REFRESH_USEC = 1000 * 1000,
@@ -194,30 +195,13 @@ static bool make_key(SecretsKey *ret) {
         return true;
 }
 
-/* A credential of this name, or NULL in *ret. */
-static int find_credential(const char *name, char **ret) {
-        const char *directory = getenv("CREDENTIALS_DIRECTORY");
-        _cleanup_(freep) char *path = NULL;
-
-        *ret = NULL;
-        if (!directory || *directory != '/' || strchr(name, '/'))
-                return 0;
-        if (asprintf(&path, "%s/%s", directory, name) < 0) {
-                path = NULL;
-                return -ENOMEM;
-        }
-        if (access(path, F_OK) == 0)
-                *ret = take(path);
-        return 0;
-}
-
 static int begin(SecretsFile *file, const char *value) {
         int r;
 
         if (secrets_is_inline(value))
                 return secrets_parse_inline(value, pass_on, file, &file->secrets);
 
-        r = find_credential(value, &file->path);
+        r = credential_find(value, &file->path);
         if (r < 0)
                 return r;
         if (!file->path)

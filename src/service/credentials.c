@@ -9,31 +9,25 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/credential.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "service/credentials.h"
 
 /* ── systemd credentials ──────────────────────────────────────────────────────────────────── */
 
-/* LoadCredential=NAME:… of the unit: files that only this program can read. Without one of this name the text stays as it is. The
- * caller frees. 0 or -ENOMEM. */
-static int find_credential(const char *name, char **ret) {
-        const char *directory = getenv("CREDENTIALS_DIRECTORY");
-        _cleanup_(freep) char *path = NULL;
+/* What an option says: a credential of that name, or the text as it is. The caller frees. 0 or -ENOMEM. */
+static int find_file(const char *text, char **ret) {
+        int r;
 
-        if (name && directory && *directory == '/' && *name && !strchr(name, '/') &&
-                        option_value_is_path(name)) {
-                if (asprintf(&path, "%s/%s", directory, name) < 0) {
-                        path = NULL;
-                        return -ENOMEM;
-                }
-                if (access(path, F_OK) == 0) {
-                        *ret = take(path);
-                        return 0;
-                }
-        }
-        *ret = name ? strdup(name) : NULL;
-        return name && !*ret ? -ENOMEM : 0;
+        *ret = NULL;
+        if (!text)
+                return 0;
+        r = credential_find(text, ret);
+        if (r < 0 || *ret)
+                return r;
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
 }
 
 /* ── TLS ──────────────────────────────────────────────────────────────────────────────────── */
@@ -85,11 +79,11 @@ static int tls_load(const TlsOptions *options, TlsRole role, TlsCredentials **re
                 return config_complain(options->config, options->certificate,
                                 "%s: %zu files: give one that holds certificate and key, or two; an empty assignment clears those of earlier files",
                                 option_table[options->certificate].name, n);
-        r = find_credential(n > 0 ? files[0] : NULL, &certificate);
+        r = find_file(n > 0 ? files[0] : NULL, &certificate);
         if (r >= 0)
-                r = find_credential(n > 1 ? files[1] : NULL, &key);
+                r = find_file(n > 1 ? files[1] : NULL, &key);
         if (r >= 0)
-                r = find_credential(config_string(options->config, options->verify), &verify);
+                r = find_file(config_string(options->config, options->verify), &verify);
         if (r < 0)
                 return r;
 
@@ -203,6 +197,10 @@ int service_secrets_new(Config *config, OptionId option, bool pam_allowed, Servi
                 *ret = NULL;
                 return 0;
         }
+        if (secrets_is_inline(value) && option != OPTION_CLIENT_AUTH)
+                return config_complain(config, option,
+                                "%s: plain:… is an account of ours at a next hop: give a file",
+                                option_table[option].name);
         secrets = calloc(1, sizeof(ServiceSecrets));
         if (!secrets)
                 return -ENOMEM;
