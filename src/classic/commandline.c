@@ -140,6 +140,10 @@ static int add_flag(Parser *parser, OptionId option, const char *value) {
         Given *given = &parser->given[option];
         int on = 1;
 
+        if (option == OPTION_SERVER_TLS && value && strpbrk(value, "/@.")) {
+                given->on = true; /* 1.x: the certificate, as config_set() knows */
+                return add_item(parser, option, value);
+        }
         if (value)
                 on = parse_boolean(value);
         if (on < 0)
@@ -294,18 +298,6 @@ static void say_errors(Parser *parser) {
         for (size_t i = 0; i < parser->n_errors; i++)
                 if (i == 0 || strcmp(parser->errors[i - 1], parser->errors[i]) != 0)
                         (void) fprintf(stderr, "emailrelay: error: %s\n", parser->errors[i]);
-}
-
-/* What the configuration has to say of its values, a line each. */
-static void say_config_errors(const Config *config) {
-        const char *errors = config_errors(config);
-
-        while (*errors) {
-                size_t n = strcspn(errors, "\n");
-
-                (void) fprintf(stderr, "emailrelay: error: %.*s\n", (int) n, errors);
-                errors += n + (errors[n] == '\n');
-        }
 }
 
 static int read_file(Parser *parser) {
@@ -464,7 +456,7 @@ static int parse(Parser *parser, int argc, char **argv, int *ret_status) {
                 return r;
         r = apply(parser);
         if (r < 0) {
-                say_config_errors(parser->config);
+                command_line_say_errors(parser->config);
                 return r == -ENOMEM ? r : 0;
         }
         return check_meaning(parser);
@@ -484,4 +476,15 @@ int command_line_parse(int argc, char **argv, const char *app_directory, Config 
                 *ret_config = take(parser.config);
         parser_done(&parser);
         return r > 0;
+}
+
+void command_line_say_errors(const Config *config) {
+        const char *errors = config_errors(config);
+
+        while (*errors) {
+                size_t n = strcspn(errors, "\n");
+
+                (void) fprintf(stderr, "emailrelay: error: %.*s\n", (int) n, errors);
+                errors += n + (errors[n] == '\n');
+        }
 }

@@ -12,3 +12,6 @@
  * with *ret_status. `app_directory` is where the executable stands: @app. */
 int command_line_parse(int argc, char **argv, const char *app_directory, Config **ret_config,
                 int *ret_status);
+
+/* What the configuration has to say of its values (config_errors()), a line each. */
+void command_line_say_errors(const Config *config);

@@ -25,6 +25,7 @@
 #include "classic/sockets.h"
 #include "net/address.h"
 #include "net/host.h"
+#include "service/credentials.h"
 #include "service/logging.h"
 #include "spool/spool.h"
 
@@ -320,6 +321,37 @@ static int set_options(Frontend *frontend) {
         return r < 0 ? fail("cannot hand over the options: %s", strerror(-r)) : 0;
 }
 
+/* The programs would only find out when the first client comes, or the first message goes. What they complain of is the
+ * log's, but what is fatal. */
+static int check_certificates_and_secrets(Config *config, TlsRole role, OptionId secrets_option) {
+        _cleanup_(tls_credentials_unrefp) TlsCredentials *tls = NULL;
+        _cleanup_(service_secrets_freep) ServiceSecrets *secrets = NULL;
+        int r;
+
+        r = service_tls_new(config, role, NULL, &tls);
+        if (r >= 0)
+                r = service_secrets_new(config, secrets_option, role == TLS_SERVER, &secrets);
+        if (r == -EINVAL)
+                command_line_say_errors(config);
+        else if (r < 0)
+                (void) fail("%s", strerror(-r));
+        if (r >= 0 && secrets && service_secrets_pam(secrets))
+                return fail("pam: needs systemd, whose emailrelay-pam.socket starts the program that asks PAM: give a file");
+        return r < 0 ? EXIT_FAILURE : 0;
+}
+
+/* As the account that will use them. */
+static int check_files(const Frontend *frontend) {
+        Config *config = frontend->config;
+        int status = 0;
+
+        if (modes_serves(config))
+                status = check_certificates_and_secrets(config, TLS_SERVER, OPTION_SERVER_AUTH);
+        if (status == 0 && modes_forwards(config))
+                status = check_certificates_and_secrets(config, TLS_CLIENT, OPTION_CLIENT_AUTH);
+        return status;
+}
+
 static int count_message(const char *id, SpoolState state, void *userdata) {
         return state == SPOOL_STATE_QUEUED || state == SPOOL_STATE_BUSY;
 }
@@ -357,7 +389,7 @@ static int serve(Frontend *frontend, int *ret_signal) {
                         .silent = frontend->daemon ||
                                   config_flag(frontend->config, OPTION_CLOSE_STDERR),
         };
-        int r;
+        int status, r;
 
         if (setup.once) {
                 r = spool_has_messages(frontend->config);
@@ -377,6 +409,9 @@ static int serve(Frontend *frontend, int *ret_signal) {
         r = service_log_open(frontend->config, "emailrelay", true);
         if (r < 0)
                 return fail("cannot open the log: %s", strerror(-r));
+        status = check_files(frontend);
+        if (status != 0)
+                return status;
         announce(frontend);
         return children_run(children, ret_signal);
 }
