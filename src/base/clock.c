@@ -21,3 +21,11 @@ uint64_t clock_realtime(void) {
 uint64_t clock_monotonic(void) {
         return clock_read(CLOCK_MONOTONIC);
 }
+
+uint64_t clock_earlier(uint64_t deadline, uint64_t begun, uint64_t timeout) {
+        uint64_t end = begun + timeout;
+
+        if (timeout == 0 || begun == 0 || (deadline != 0 && deadline <= end))
+                return deadline;
+        return end;
+}

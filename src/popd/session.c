@@ -22,25 +22,18 @@ enum {
 
 /* ── deadlines ────────────────────────────────────────────────────────────────────────────── */
 
-static uint64_t earlier(uint64_t deadline, uint64_t begun, uint64_t timeout) {
-        uint64_t candidate = begun + timeout;
-
-        return timeout == 0 || begun == 0 || (deadline != 0 && deadline <= candidate) ? deadline
-                                                                                      : candidate;
-}
-
 static uint64_t session_deadline(const Session *session) {
         const Settings *settings = session->settings;
         uint64_t deadline;
 
         if (session->waiting)
                 return 0;
-        deadline = earlier(0, session->last_progress, settings->idle_timeout);
+        deadline = clock_earlier(0, session->last_progress, settings->idle_timeout);
         if (session->securing)
-                return earlier(deadline, session->tls_since, settings->tls_timeout);
+                return clock_earlier(deadline, session->tls_since, settings->tls_timeout);
         if (session->ending)
-                return earlier(deadline, session->last_progress, GOODBYE_USEC);
-        return earlier(deadline, session->command_begun, settings->command_timeout);
+                return clock_earlier(deadline, session->last_progress, GOODBYE_USEC);
+        return clock_earlier(deadline, session->command_begun, settings->command_timeout);
 }
 
 static void update_deadline(Session *session) {
