@@ -469,6 +469,68 @@ Test(smtpd_auth, failures_of_an_address) {
         smtpd_done(&smtpd);
 }
 
+/* ── passwords of the system ──────────────────────────────────────────────────────────────── */
+
+/* In the place of emailrelay-pamd: takes the question, and answers. */
+static void answer_question(int listen_fd, const char *question, const char *answer) {
+        _cleanup_(closep) int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        _cleanup_(freep) char *line = NULL;
+
+        cr_assert_geq(fd, 0);
+        line = hear(fd);
+        cr_expect_str_eq(line, question);
+        if (answer)
+                cr_assert_eq(send(fd, answer, strlen(answer), MSG_NOSIGNAL),
+                                (ssize_t) strlen(answer));
+}
+
+Test(smtpd_auth, pam) {
+        static const TestSmtpdSetup setup = {
+                        .options = WITH_TLS "server-auth = pam:\nauth-failure-pause = 0\n"};
+        static const char question[] = "login YWxpY2U= ZT1tYzI= MTI3LjAuMC4x";
+        static const struct {
+                const char *answer, *reply;
+        } rows[] = {
+                        {"ok\n", "S: 235\n" MESSAGE},
+                        {"denied\n", "S: 535 authentication failed\nC: MAIL FROM:<a@b>\nS: 530\n"},
+                        {"temporary no idea\n", "S: 454\nC: MAIL FROM:<a@b>\nS: 530\n"},
+                        {"yes\n", "S: 454\n"},
+                        {NULL, "S: 454\n"},
+        };
+        _cleanup_(freep) char *path = NULL, *envelope = NULL;
+        TestSmtpd smtpd;
+        int listen_fd;
+
+        secure_start(&smtpd, &setup);
+        /* never in clear; and nobody is there yet */
+        expect_talk(&smtpd, HELLO
+                        "C: " AUTH_ALICE
+                        "\nS: 504 unsupported authentication mechanism: use starttls\n"
+                        "C: MAIL FROM:<a@b>\nS: 530 authentication required: use starttls\n" GOODBYE);
+        expect_tls_talk(&smtpd, TLS_START_COMMAND,
+                        "C: EHLO client.test\nL: 250-er.test says hello\nL: 250-AUTH PLAIN\nL: 250-VRFY\nL: 250-PIPELINING\n"
+                        "L: 250 8BITMIME\nC: " AUTH_ALICE
+                        "\nS: 454 temporary authentication failure\n" GOODBYE);
+
+        path = harness_text("%s/pam", smtpd.runtime);
+        listen_fd = listen_unix(path);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                TlsPeer peer;
+
+                cr_assert(tls_peer_begin(&peer, starttls_connect(&smtpd), &(TlsPeerSetup){}));
+                expect_talk_fd(peer.fd, EHLO "C: " AUTH_ALICE "\n");
+                answer_question(listen_fd, question, rows[i].answer);
+                expect_talk_fd(peer.fd, rows[i].reply);
+                expect_talk_fd(peer.fd, GOODBYE);
+                tls_peer_done(&peer);
+        }
+        envelope = stored(&smtpd, ".envelope");
+        cr_expect(strstr(envelope, "X-MailRelay-Authentication: alice\r\n"), "%s", envelope);
+        expect_log(&smtpd, "using mechanism [plain] and PAM for [alice]");
+        (void) close(listen_fd);
+        smtpd_done(&smtpd);
+}
+
 /* ── who needs no password ────────────────────────────────────────────────────────────────── */
 
 Test(smtpd_auth, trusted_addresses) {
