@@ -221,3 +221,29 @@ Test(maildrop_faults, disk_refuses_always) {
                         tear_down();
                 }
 }
+
+/* Whoever asks for durability learns when there is none. */
+Test(maildrop_faults, a_sync_that_fails) {
+        static const struct {
+                const char *user, *rules, *answer;
+        } rows[] = {
+                        {"-", "fsync:every:EIO", "synced 5\n"},
+                        {"joe", "fsync:every:EIO", "synced 5\n"},
+                        {"joe", "fsync:1:EIO", "synced 5\n"},
+                        {"joe", "fsync:2:EIO", "synced 5\n"}, /* the spool's, of shared contents */
+                        {"joe", "fsync:3:EIO", "synced 0\n"},
+                        {"-", "fsync:2:EIO", "synced 0\n"},
+                        {"nobody", "fsync:every:EIO", "synced 0\n"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(freep) char *arguments = harness_text("pop %s", rows[i].user);
+                _cleanup_(freep) char *output = NULL;
+                bool killed;
+
+                set_up();
+                output = faults_run(directory, arguments, rows[i].rules, NULL, &killed);
+                cr_expect(strstr(output, rows[i].answer), "row %zu: %s", i, output);
+                tear_down();
+        }
+}
