@@ -83,6 +83,76 @@ class Postfix:
         wait_for(f"Postfix gets {marker}", lambda: marker in self.mailbox(), seconds)
 
 
+SUBMISSION_CF = """\
+127.0.0.1:{port} inet n - n - - smtpd
+  -o smtpd_tls_security_level=encrypt
+  -o smtpd_tls_wrappermode={wrapped}
+  -o smtpd_tls_cert_file={directory}/server.pem
+  -o smtpd_tls_key_file={directory}/server.key
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_sasl_local_domain={host}
+  -o smtpd_sasl_authenticated_header=yes
+  -o mynetworks=
+  -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
+"""
+
+SMTPD_CONF = """\
+pwcheck_method: auxprop
+auxprop_plugin: sasldb
+sasldb_path: {directory}/sasldb2
+mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256
+"""
+
+
+class Submission:
+    """Two further ports of that Postfix, for users with a password alone: Cyrus SASL knows "bob". The certificate is of an authority of its
+    own, which the system is told to trust."""
+
+    HOST, PORT, TLS_PORT = "nexthop.example", 10587, 10465
+    DIRECTORY = "/etc/postfix-test/submission"
+    TRUSTED = "/usr/local/share/ca-certificates/test.crt"
+
+    def __init__(self, container):
+        self.container, names = container, {"directory": self.DIRECTORY, "host": self.HOST}
+        container.run("install", "-d", self.DIRECTORY, "/usr/local/share/ca-certificates")
+        container.write("/etc/hosts", container.read("/etc/hosts") + f"\n127.0.0.1 {self.HOST} other.example\n")
+        self._make_certificates()
+        self.trust(True)
+        container.write("/etc/postfix-test/sasl/smtpd.conf", SMTPD_CONF.format(**names)) # where Debian's Postfix looks
+        database = f"{self.DIRECTORY}/sasldb2"
+        container.run("saslpasswd2", "-c", "-p", "-f", database, "-u", self.HOST, "bob", input="right-9")
+        container.run("chown", "postfix", database)
+        master = container.read("/etc/postfix-test/master.cf")
+        for port, wrapped in ((self.PORT, "no"), (self.TLS_PORT, "yes")):
+            master += SUBMISSION_CF.format(port=port, wrapped=wrapped, **names)
+        master += "tlsmgr unix - - n 1000? 1 tlsmgr\n"
+        container.write("/etc/postfix-test/master.cf", master)
+        container.run("postfix", "-c", "/etc/postfix-test", "reload")
+        for port in (self.PORT, self.TLS_PORT):
+            wait_for(f"Postfix listens on {port}",
+                     lambda port=port: container.run("ss", "--no-header", "-ltn", f"sport = :{port}").stdout.strip())
+
+    def _make_certificates(self):
+        openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        ca = f"{self.DIRECTORY}/ca"
+        self.container.run(*openssl, "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-subj", "/CN=Test Authority")
+        self.container.run(*openssl, "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-keyout", f"{self.DIRECTORY}/server.key",
+                           "-out", f"{self.DIRECTORY}/server.pem", "-subj", "/CN=server",
+                           "-addext", f"subjectAltName=DNS:{self.HOST}", "-addext", "basicConstraints=critical,CA:FALSE")
+
+    def trust(self, trusted):
+        if trusted:
+            self.container.write(self.TRUSTED, self.container.read(f"{self.DIRECTORY}/ca.pem"))
+        else:
+            self.container.remove(self.TRUSTED)
+        self.container.run("update-ca-certificates", "--fresh")
+
+    def logins(self, mechanism):
+        """How often somebody has logged in, with this mechanism or with any."""
+        log = self.container.read("/var/log/postfix-test.log")
+        return len(re.findall(f"sasl_method={mechanism.upper() or '[A-Z]'}", log))
+
+
 class Sink:
     """Postfix's smtp-sink, which writes each message to a file."""
 
