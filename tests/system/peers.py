@@ -145,7 +145,7 @@ class Submission:
             self.container.write(self.TRUSTED, self.container.read(f"{self.DIRECTORY}/ca.pem"))
         else:
             self.container.remove(self.TRUSTED)
-        self.container.run("update-ca-certificates", "--fresh")
+        self.container.run("update-ca-certificates")
 
     def logins(self, mechanism):
         """How often somebody has logged in, with this mechanism or with any."""
