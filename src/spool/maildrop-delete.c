@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Deleting messages at the end of a session. Each goes by itself, under the lock of its id that
- * forwarders, the sweeper and other sessions take too, so that nothing is removed that somebody is working
- * on (the classic program took the content of a message away while it was being forwarded).
+ * forwarders, the sweeper and other sessions take too, so that nothing is removed that somebody
+ * is working on (the classic program took the content of a message away while it was being
+ * forwarded).
  *
- * An id of our form is first renamed to .envelope.new, in the directory where the content is, then the content is removed, then that
- * name: a crash in between leaves what the sweeper clears away (in a mailbox the next login), never a bare
- * content. Where the content stays for others, and with foreign ids, the envelope is simply removed, the content after it. */
+ * An id of our form is first renamed to .envelope.new, in the directory where the content is,
+ * then the content is removed, then that name: a crash in between leaves what the sweeper clears
+ * away (in a mailbox the next login), never a bare content. Where the content stays for others,
+ * and with foreign ids, the envelope is simply removed, the content after it. */
 
 #include <assert.h>
 #include <dirent.h>
@@ -47,8 +49,8 @@ static int read_mailboxes(Maildrop *maildrop, DIR *directory) {
         return r < 0 ? r : -errno;
 }
 
-/* The sub-directories of the spool, read once for all deletions of a session. A directory that is made
- * afterwards gets no envelope of a message that was complete when we logged in. */
+/* The sub-directories of the spool, read once for all deletions of a session. A directory that
+ * is made afterwards gets no envelope of a message that was complete when we logged in. */
 static int list_mailboxes(Maildrop *maildrop) {
         DIR *directory;
         int fd, r;
@@ -78,8 +80,8 @@ static SpoolPath path_in(const char *mailbox, SpoolName name) {
         return path;
 }
 
-/* A message of the mailbox that has no content of its own. One in .envelope.new is none: whoever stores messages
- * there has the lock that we have. */
+/* A message of the mailbox that has no content of its own. One in .envelope.new is none: whoever
+ * stores messages there has the lock that we have. */
 static bool is_in_mailbox(Maildrop *maildrop, const char *mailbox, const char *id) {
         static const char *const suffixes[] = {SUFFIX_ENVELOPE, SUFFIX_BUSY, SUFFIX_BAD};
         Spool *spool = maildrop->spool;
@@ -94,8 +96,8 @@ static bool is_in_mailbox(Maildrop *maildrop, const char *mailbox, const char *i
         return false;
 }
 
-/* True when an envelope in another sub-directory than our own uses the content in the spool directory. 0, 1 or
- * negative errno. */
+/* True when an envelope in another sub-directory than our own uses the content in the spool
+ * directory. 0, 1 or negative errno. */
 static int is_in_mailboxes(Maildrop *maildrop, const char *id) {
         const char *own = maildrop->mailbox ? spool_path(maildrop->mailbox) : "", *name, *end;
         int r;
@@ -152,7 +154,8 @@ static int find_envelope(Removal *removal) {
         removal->envelope = spool_name(removal->id, SUFFIX_ENVELOPE, "");
         if (spool_exists(removal->home, removal->envelope.text))
                 return 0;
-        /* We have the lock: its forwarder has died, maybe in the middle of making it a failed one. */
+        /* We have the lock: its forwarder has died, maybe in the middle of making it a failed
+         * one. */
         if (!spool_exists(removal->home, busy.text) ||
                         spool_same_file(removal->home, busy.text,
                                         spool_name(removal->id, SUFFIX_BAD, "").text))
@@ -161,8 +164,8 @@ static int find_envelope(Removal *removal) {
         return 0;
 }
 
-/* Makes the envelope one that says: this content is to be removed. One that is there already is debris, as we
- * have the lock, and says the same. */
+/* Makes the envelope one that says: this content is to be removed. One that is there already is
+ * debris, as we have the lock, and says the same. */
 static int condemn(const Removal *removal, SpoolName to) {
         return renameat(removal->home->dir_fd, removal->envelope.text, removal->owner->dir_fd,
                                to.text) < 0

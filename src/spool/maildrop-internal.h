@@ -33,7 +33,7 @@ typedef struct Entry {
 struct Maildrop {
         Spool *spool;   /* the caller's */
         Spool *mailbox; /* the user's sub-directory; NULL without `by_name` */
-        int lock_fd; /* .lock of the maildrop's directory, with the session's lock; -1 with `no_delete` */
+        int lock_fd;    /* .lock of that directory, with the session's lock; -1 with `no_delete` */
         int spool_lock_fd; /* .lock of the spool, for shared contents; -1 until needed */
         Entry *entries;
         size_t n_entries, n_allocated, n_max;
@@ -41,7 +41,7 @@ struct Maildrop {
         Buffer mailboxes; /* names of the sub-directories of the spool, each with its NUL */
         bool mailboxes_known;
         bool created, cut;
-        bool has_debris; /* envelopes of deletions that were not finished, or of messages that are being stored */
+        bool has_debris;             /* .envelope.new: unfinished deletions, or being stored */
         bool changed, spool_changed; /* since they were synced */
         bool maildir_changed[2];
 };

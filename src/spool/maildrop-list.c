@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The snapshot at login: one pass over the names of a directory and a look at the directory entry of
- * each content. A file is never opened, so that a mailbox of 100,000 messages opens in a fraction of
- * a second; nor is anything kept for a message but its name and three numbers. */
+/* The snapshot at login: one pass over the names of a directory and a look at the directory
+ * entry of each content. A file is never opened, so that a mailbox of 100,000 messages opens in
+ * a fraction of a second; nor is anything kept for a message but its name and three numbers. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -255,8 +255,8 @@ static int compare_order(const void *a, const void *b, void *userdata) {
         return order != 0 ? order : x->kind != y->kind ? x->kind - y->kind : 0;
 }
 
-/* A directory that changes while it is read may show a message under two names, or one name twice: the later one is
- * where it went. */
+/* A directory that changes while it is read may show a message under two names, or one name
+ * twice: the later one is where it went. */
 static void drop_doubles(Maildrop *maildrop) {
         size_t n = 0;
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* A POP user's view of the spool, or of a sub-directory of it: which directory it is, exclusive
- * access, and reading. The snapshot is made in maildrop-list.c, deletions in maildrop-delete.c. RFC 1939.
+ * access, and reading. The snapshot is made in maildrop-list.c, deletions in maildrop-delete.c.
+ * RFC 1939.
  *
- * The name of a user comes from the network, after a log-in at the best. It becomes a path only when it
- * is a plain file name, and then the directory is opened below the spool's descriptor, by that one component
- * and without following a link: nothing outside the spool can be reached, whatever the name is. */
+ * The name of a user comes from the network, after a log-in at the best. It becomes a path only
+ * when it is a plain file name, and then the directory is opened below the spool's descriptor,
+ * by that one component and without following a link: nothing outside the spool can be reached,
+ * whatever the name is. */
 
 #include <assert.h>
 #include <errno.h>
@@ -61,8 +63,8 @@ bool maildrop_user_valid(const char *user) {
         return !is_like_message(user);
 }
 
-/* Mode 0770 whatever the umask. The bits that mkdir() gave are kept: a set-group-id bit that is inherited
- * must not be asked for under RestrictSUIDSGID=. */
+/* Mode 0770 whatever the umask. The bits that mkdir() gave are kept: a set-group-id bit that is
+ * inherited must not be asked for under RestrictSUIDSGID=. */
 static int make_mailbox(Maildrop *maildrop, const char *user) {
         if (mkdirat(maildrop->spool->dir_fd, user, MAILBOX_MODE) < 0)
                 return errno == EEXIST ? 0 : -errno;
@@ -107,8 +109,8 @@ static int open_mailbox(Maildrop *maildrop, const char *user, bool create) {
         return 0;
 }
 
-/* The session's lock is on the byte of .lock that stands for the empty id, which no message has. Like
- * those of the messages it goes when its holder dies. */
+/* The session's lock is on the byte of .lock that stands for the empty id, which no message has.
+ * Like those of the messages it goes when its holder dies. */
 static int lock_session(Maildrop *maildrop) {
         int r;
 
@@ -341,8 +343,8 @@ int maildrop_open_content(Maildrop *maildrop, size_t index, int *ret_fd) {
         int r;
 
         /* Looked at, not locked: a client that reads slowly must not keep a message from being
-         * forwarded, and what is open can be removed or replaced without harm. After opening: who claims it
-         * from now on finds it whole, as we do. */
+         * forwarded, and what is open can be removed or replaced without harm. After opening:
+         * who claims it from now on finds it whole, as we do. */
         fd = open_entry(maildrop, entry);
         if (fd < 0)
                 return fd;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The mark of a content file that is sent as it is: CR LF at the end of every line and at its end, so
- * that a POP server knows the octets on the wire from the directory entry and need not read every
- * file of a mailbox at login. The mark is the nanoseconds of the modification time. They are a function
- * of the size, and any change of the file puts others there, whoever makes it. What was considered
- * instead: an extended attribute stays when the file is changed; a field of the envelope does, too,
- * and would have to be read; a name of its own for such files would be unknown to filters.
+/* The mark of a content file that is sent as it is: CR LF at the end of every line and at its
+ * end, so that a POP server knows the octets on the wire from the directory entry and need not
+ * read every file of a mailbox at login. The mark is the nanoseconds of the modification time.
+ * They are a function of the size, and any change of the file puts others there, whoever makes
+ * it. What was considered instead: an extended attribute stays when the file is changed; a field
+ * of the envelope does, too, and would have to be read; a name of its own for such files would
+ * be unknown to filters.
  *
- * The number ends in 7, so that a file system that keeps fewer digits, or none, never shows a mark by
- * itself; a time that was set by the clock looks like one once in a thousand million. */
+ * The number ends in 7, so that a file system that keeps fewer digits, or none, never shows a
+ * mark by itself; a time that was set by the clock looks like one once in a thousand million. */
 
 #include <string.h>
 #include <sys/stat.h>
@@ -42,7 +43,8 @@ bool spool_has_mark(const struct stat *st) {
         return st->st_size > 0 && st->st_mtim.tv_nsec == mark_of((uint64_t) st->st_size);
 }
 
-/* CR LF, neither of them alone. Looks for both with memchr() because it sees every octet that is stored. */
+/* CR LF, neither of them alone. Looks for both with memchr() because it sees every octet that is
+ * stored. */
 void spool_lines_feed(SpoolLines *lines, const char *data, size_t size) {
         const char *end = data + size;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Deleting from maildrops when the process is killed or the disk refuses, at every single call that
- * changes a file: each message is gone or there as a whole, nobody else's is touched, and the sweeper
- * and the next login clear away what is left. */
+/* Deleting from maildrops when the process is killed or the disk refuses, at every single call
+ * that changes a file: each message is gone or there as a whole, nobody else's is touched, and
+ * the sweeper and the next login clear away what is left. */
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -137,7 +137,8 @@ static unsigned n_ours(const char *mailbox) {
         return n_all - n_foreign;
 }
 
-/* All users delete all of their mail, and nothing is left of it. Of foreign ids a bare content may be. */
+/* All users delete all of their mail, and nothing is left of it. Of foreign ids a bare content
+ * may be. */
 static void expect_no_debris(const char *when) {
         static const char *const users[] = {"-", "fred", "joe"};
 
