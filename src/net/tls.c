@@ -349,6 +349,10 @@ static int look_at_first(Tls *tls) {
         tls->begun = true;
         if (data[0] == RECORD_HANDSHAKE || data[0] == RECORD_ALERT)
                 return 0;
+        /* a word and no more: behind it a client that is confused may have said a password */
+        for (size_t i = 0; i < size; i++)
+                if (data[i] == ' ' || data[i] == '\r' || data[i] == '\n')
+                        size = i;
         text = text_escaped(data, size, FIRST_SHOWN_MAX);
         return set_error(tls, -EPROTO, "the %s does not speak TLS: it has begun with \"%s\"",
                         tls->credentials->role == TLS_CLIENT ? "server" : "client",

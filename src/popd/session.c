@@ -318,8 +318,11 @@ static int session_prepare(Session *session, int fd) {
                 r = session_greet(session);
         if (r < 0)
                 return r;
-        return connection_new(service_event(session->popd->service), fd, on_connection_event,
-                        session, &session->connection);
+        r = connection_new(service_event(session->popd->service), fd, on_connection_event, session,
+                        &session->connection);
+        if (r >= 0) /* passwords come in it */
+                connection_input(session->connection)->secret = true;
+        return r;
 }
 
 static void session_destroy(Session *session) {

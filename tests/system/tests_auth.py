@@ -80,6 +80,20 @@ def _(world):
     check(any(record.get("EMAILRELAY_MECHANISM") for record in records), "the journal does not tell the mechanism")
 
 
+@test("port 465 speaks TLS from the beginning, and port 25 stays open")
+def _(world):
+    container = world.container
+    container.systemctl("enable", "emailrelay-smtps.socket")
+    container.systemctl("restart", "emailrelay-smtps.socket")
+    client = smtplib.SMTP_SSL("127.0.0.1", 465, timeout=30, context=client_context())
+    client.login("alice", PASSWORD)
+    client.sendmail("from@relay.example", "to@relay.example", "Subject: by-port-465\r\n\r\nx\r\n")
+    client.quit()
+    check_equal("port 25", login("alice", PASSWORD), 235)
+    container.systemctl("disable", "--now", "emailrelay-smtps.socket")
+    container.systemctl("restart", SMTPD)
+
+
 @test("a certificate is in the log until it runs out")
 def _(world):
     wait_for("the certificate in the journal",
