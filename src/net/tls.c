@@ -350,7 +350,7 @@ static int look_at_first(Tls *tls) {
         if (data[0] == RECORD_HANDSHAKE || data[0] == RECORD_ALERT)
                 return 0;
         /* a word and no more: behind it a client that is confused may have said a password */
-        for (size_t i = 0; i < size; i++)
+        for (size_t i = 1; i < size; i++)
                 if (data[i] == ' ' || data[i] == '\r' || data[i] == '\n')
                         size = i;
         text = text_escaped(data, size, FIRST_SHOWN_MAX);

@@ -68,7 +68,7 @@ Test(net_tls_connection, plaintext_behind_start_is_no_handshake) {
         cr_assert(wait_until(&pair, end->n_events[CONNECTION_ERROR] > 0));
         cr_expect_eq(end->error, -EPROTO);
         cr_expect_str_eq(end->why,
-                        "the client does not speak TLS: it has begun with \"MAIL FROM:<a@b>\\r\\n\"");
+                        "the client does not speak TLS: it has begun with \"MAIL\"");
         cr_expect_eq(end->n_events[CONNECTION_INPUT], 0);
         (void) tls_credentials_unref(credentials);
         (void) close(fd);
@@ -102,7 +102,7 @@ Test(net_tls_connection, garbage) {
                 const char *why;
         } rows[] = {
                         {"220 mx.test ESMTP\r\n", 19,
-                                        "the server does not speak TLS: it has begun with \"220 mx.test ESMTP"},
+                                        "the server does not speak TLS: it has begun with \"220\""},
                         {"\n", 1, "does not speak TLS: it has begun with \"\\n\""},
                         {"\0\0\0\0\0\0\0\0", 8, "does not speak TLS"},
                         {"\x80\x2e\x01\x03\x01", 5, "does not speak TLS"},
