@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import time
 
-from servers import Trouble, raise_descriptors
+from servers import Trouble, make_certificate, raise_descriptors
 
 
 # ── the two ends ────────────────────────────────────────────────────────────────────────────
@@ -60,20 +60,30 @@ def warm_up(args, server, *options):
 
 
 def measure_accept(args, server, case):
-    options = [f"--sessions={case['sessions']}", f"--size={case['octets']}", f"--seconds={args.seconds * 1000:.0f}ms"]
+    options = [f"--sessions={case['sessions']}", f"--size={case['octets']}", *case.get("tls", [])]
+    more = [f"--seconds={args.seconds * 1000:.0f}ms"]
     if case["one"]:
-        options.append("--per-connection=1")
+        more.append("--per-connection=1")
     if args.no_pipelining:
-        options.append("--no-pipelining")
+        more.append("--no-pipelining")
 
     server.clear()
     os.sync()
-    warm_up(args, server, *options[:2])
+    warm_up(args, server, *options)
     cpu = server.group.seconds()
-    result = load(args.build, server.port, *options)
-    result["cpu"] = (server.group.seconds() - cpu) * 1000 / max(result["messages"], 1)
+    result = load(args.build, server.port, *options, *more)
+    result["cpu"] = (server.group.seconds() - cpu) * 1000 / max(result["messages"] or result["finished"], 1)
     server.clear()
     return result
+
+
+def measure_tls(args, server, case):
+    """As without TLS, with the certificate of the case. Without messages the figures are those of connections."""
+    certificate = case["certificate"] and make_certificate(args.place, case["certificate"], args.account)
+    if server.certificate != certificate:
+        server.stop()
+        server.start_accepting(certificate)
+    return measure_accept(args, server, case)
 
 
 def measure_burst(args, server, case):

@@ -3,7 +3,7 @@
 control group that counts their processor time.
 
 Both write their log to a file, one line or more per message: neither is measured with its log switched off. Neither
-uses TLS, filters or DNS. What is not the server (the load generator, the sink, this program) stays outside
+uses filters or DNS, and TLS only where that is measured, with the same certificate. What is not the server (the load generator, the sink, this program) stays outside
 the group.
 """
 
@@ -51,6 +51,23 @@ def raise_descriptors():
 def write(path, text):
     with open(path, "w", encoding="ascii") as file:
         file.write(text)
+
+
+# What `openssl req` makes a key by.
+CERTIFICATES = {"ECDSA P-256": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "RSA-2048": ["rsa:2048"]}
+
+
+def make_certificate(directory, name, account):
+    """A file with key and certificate, for the one server by its account, for the other by root."""
+    path = f"{directory}/{name.replace(' ', '-').lower()}.pem"
+    if not os.path.exists(path):
+        both = subprocess.run(["openssl", "req", "-x509", "-newkey", *CERTIFICATES[name], "-nodes", "-days", "30",
+                               "-subj", "/CN=bench.example", "-keyout", "-"], check=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+        write(path, both)
+        os.chown(path, pwd.getpwnam(account).pw_uid, -1)
+    return path
 
 
 class Group:
@@ -147,7 +164,7 @@ class EmailRelay:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
         self.group = Group(group)
         self.process = None
-        self.port = 0
+        self.port, self.certificate = 0, None
 
     def twin(self):
         """Another one that is the same but has a queue of its own."""
@@ -170,15 +187,17 @@ class EmailRelay:
         os.setgid(self.account.pw_gid)
         os.setuid(self.account.pw_uid)
 
-    def start_accepting(self):
+    def start_accepting(self, certificate=None):
         """Returns the seconds until it greets."""
+        self.certificate = certificate
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", 0))
             listener.listen(1024)
             self.port = listener.getsockname()[1]
             begun = time.monotonic()
-            self.process = self._spawn(self.smtpd, ["max-sessions 6000", "max-sessions-per-client 0"],
+            tls = ["server-tls", f"server-tls-certificate {certificate}"] if certificate else []
+            self.process = self._spawn(self.smtpd, ["max-sessions 6000", "max-sessions-per-client 0", *tls],
                                        [f"--interface=smtp=fd#{listener.fileno()}"],
                                        pass_fds=[listener.fileno()])
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as probe:
@@ -275,8 +294,10 @@ smtpd_client_connection_count_limit = 0
 smtpd_peername_lookup = no
 smtpd_recipient_restrictions = permit_mynetworks, reject
 smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_tls_security_level = none
 """
+
+NO_TLS = "smtpd_tls_security_level = none\n"
+TLS = "smtpd_tls_security_level = may\nsmtpd_tls_chain_files = {certificate}\n"
 
 MASTER_CF = """\
 127.0.0.1:{port} inet n - n - - smtpd
@@ -291,6 +312,7 @@ error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 """
 
@@ -318,7 +340,7 @@ class Postfix:
             os.makedirs(path, exist_ok=True)
         os.chown(f"{self.directory}/data", owner.pw_uid, -1)
         self.group = Group("postfix")
-        self.port, self.sink_port = free_port(), 0
+        self.port, self.sink_port, self.certificate = free_port(), 0, None
         self.running, self.waker = False, None
         self._configure(1, False)
         self._command("postfix", "check")
@@ -329,14 +351,15 @@ class Postfix:
     def available():
         return os.geteuid() == 0 and shutil.which("postfix") is not None
 
-    def _configure(self, sink_port, with_qmgr):
+    def _configure(self, sink_port, with_qmgr, certificate=None):
         def default(name):
             return subprocess.check_output(["postconf", "-h", name], text=True).strip()
 
         write(f"{self.config}/main.cf", MAIN_CF.format(
             directory=self.directory, connections=self.connections, sink=sink_port,
             commands=default("command_directory"), daemons=default("daemon_directory"))
-            + ("" if sink_port > 1 else "defer_transports = smtp\n"))
+            + ("" if sink_port > 1 else "defer_transports = smtp\n")
+            + (TLS.format(certificate=certificate) if certificate else NO_TLS))
         write(f"{self.config}/master.cf", MASTER_CF.format(port=self.port) + (QMGR if with_qmgr else ""))
 
     def _command(self, program, *arguments):
@@ -372,8 +395,9 @@ class Postfix:
 
         return stop
 
-    def start_accepting(self):
-        self._configure(1, self.whole)
+    def start_accepting(self, certificate=None):
+        self.certificate = certificate
+        self._configure(1, self.whole, certificate)
         if not self.whole:
             self.waker = self._wake_nobody()
         self._start()

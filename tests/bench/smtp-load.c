@@ -2,7 +2,8 @@
 
 /* An SMTP load generator for measurements: sessions side by side in one loop, each handing in the same message
  * over and over until the time is up. It prints one line of JSON: messages, their rate, and how long the
- * greeting and the reply to the end of data took to arrive. With --hold sessions only say EHLO and then wait.
+ * greeting, the TLS handshake and the reply to the end of data took to arrive. With --hold sessions only say EHLO
+ * and then wait, with --handshakes they end when they could begin a message.
  *
  * It spends as little processor time as it can, since it shares the machine with what it measures: the message is built
  * once, the commands of a message are one write where pipelining is on, and replies are only looked at for their
@@ -10,7 +11,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -21,29 +21,24 @@
 
 #include "base/buffer.h"
 #include "base/text.h"
+#include "load-options.h"
+#include "load-tls.h"
+#include "samples.h"
 
 enum {
-        SESSIONS_MAX = 10000,
         REPLY_MAX = 4096,       /* octets of the replies that one read takes */
         STALL_MSEC = 30 * 1000, /* nothing at all happens: give up */
         CONTENT_LINE = 76,      /* octets of a content line, with its end */
-        SAMPLES_MAX = 4 * 1000 * 1000,
         HOLD_AT_ONCE = 100, /* sessions that are being opened at a time, so that no listening queue runs over */
 };
 
-static unsigned arg_port;
-static unsigned arg_sessions = 10;
-static unsigned arg_per_connection; /* 0: as many as there is time for */
-static uint64_t arg_seconds = 1;
-static uint64_t arg_messages; /* 0: until the time is up */
-static size_t arg_size = 4096;
-static bool arg_pipelining = true;
-static bool arg_hold;
-static uint64_t arg_give_up = USEC_INFINITY;
+static LoadOptions arg; /* set once, by main() */
 
 typedef enum Step {
         STEP_GREETING,
         STEP_EHLO,
+        STEP_STARTTLS,
+        STEP_HANDSHAKE, /* no reply, but the server's part of it */
         STEP_MAIL,
         STEP_RCPT,
         STEP_DATA,
@@ -57,6 +52,8 @@ typedef enum Step {
 static const char *const step_names[_STEP_MAX] = {
                 [STEP_GREETING] = "the greeting",
                 [STEP_EHLO] = "EHLO",
+                [STEP_STARTTLS] = "STARTTLS",
+                [STEP_HANDSHAKE] = "the handshake",
                 [STEP_MAIL] = "MAIL",
                 [STEP_RCPT] = "RCPT",
                 [STEP_DATA] = "DATA",
@@ -69,6 +66,8 @@ static const char *const step_names[_STEP_MAX] = {
 static const int step_codes[_STEP_MAX] = {
                 [STEP_GREETING] = 220,
                 [STEP_EHLO] = 250,
+                [STEP_STARTTLS] = 220,
+                [STEP_HANDSHAKE] = 0,
                 [STEP_MAIL] = 250,
                 [STEP_RCPT] = 250,
                 [STEP_DATA] = 354,
@@ -78,27 +77,25 @@ static const int step_codes[_STEP_MAX] = {
                 [STEP_CLOSED] = 0,
 };
 
-typedef struct Samples {
-        uint32_t *usec;
-        size_t n;
-} Samples;
-
 typedef struct Session {
         int fd;
-        Step step;        /* what the next reply answers */
-        unsigned n_sent;  /* messages of this connection */
-        uint64_t since;   /* connect(), or the end of the content, in microseconds */
-        size_t unsent;    /* octets of the content still to be written */
-        size_t line_size; /* of the reply line that is arriving */
-        char line[4];     /* its beginning */
+        gnutls_session_t tls; /* NULL: in clear */
+        Step step;            /* what the next reply answers */
+        unsigned n_sent;      /* messages of this connection */
+        uint64_t since;       /* connect(), STARTTLS or the end of the content, in microseconds */
+        size_t unsent;        /* octets of the content still to be written */
+        size_t line_size;     /* of the reply line that is arriving */
+        char line[4];         /* its beginning */
 } Session;
 
 typedef struct Load {
         int epoll_fd;
         Buffer content; /* with the dot at its end */
-        Samples greetings, replies;
+        Samples greetings, handshakes, replies;
+        LoadTls tls;
         uint64_t begun, last, deadline;
         uint64_t n_begun;
+        size_t n_finished; /* connections, to the reply to QUIT */
         unsigned n_open, n_held, n_given_up;
 } Load;
 
@@ -107,28 +104,6 @@ static uint64_t now_usec(void) {
 
         (void) clock_gettime(CLOCK_MONOTONIC, &now);
         return (uint64_t) now.tv_sec * USEC_PER_SEC + (uint64_t) now.tv_nsec / 1000;
-}
-
-static int samples_init(Samples *samples) {
-        samples->usec = calloc(
-                        SAMPLES_MAX, sizeof(uint32_t)); /* pages are real once they are used */
-        return samples->usec ? 0 : -ENOMEM;
-}
-
-static void samples_add(Samples *samples, uint64_t usec) {
-        if (samples->n < SAMPLES_MAX)
-                samples->usec[samples->n++] = (uint32_t) MIN_OF(usec, UINT32_MAX);
-}
-
-static int compare_samples(const void *a, const void *b) {
-        uint32_t x = *(const uint32_t *) a, y = *(const uint32_t *) b;
-
-        return (x > y) - (x < y);
-}
-
-/* In milliseconds; the samples are sorted. */
-static double percentile(const Samples *samples, unsigned percent) {
-        return samples->n == 0 ? 0 : samples->usec[(samples->n - 1) * percent / 100] / 1000.0;
 }
 
 static int content_init(Buffer *content) {
@@ -143,8 +118,8 @@ static int content_init(Buffer *content) {
         line[CONTENT_LINE - 2] = '\r';
         line[CONTENT_LINE - 1] = '\n';
         r = buffer_append_string(content, header);
-        while (r >= 0 && buffer_size(content) < arg_size) {
-                size_t size = MAX_OF(MIN_OF(sizeof(line), arg_size - buffer_size(content)), 2U);
+        while (r >= 0 && buffer_size(content) < arg.size) {
+                size_t size = MAX_OF(MIN_OF(sizeof(line), arg.size - buffer_size(content)), 2U);
 
                 r = buffer_append(content, line + sizeof(line) - size, size);
         }
@@ -162,7 +137,7 @@ static int session_watch(Load *load, Session *session, int operation, uint32_t e
 static int session_connect(Load *load, Session *session) {
         struct sockaddr_in address = {
                         .sin_family = AF_INET,
-                        .sin_port = htons((uint16_t) arg_port),
+                        .sin_port = htons((uint16_t) arg.port),
                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
         };
 
@@ -179,17 +154,39 @@ static int session_connect(Load *load, Session *session) {
 }
 
 static void session_close(Load *load, Session *session) {
+        if (session->tls)
+                gnutls_deinit(session->tls);
+        session->tls = NULL;
         session->fd = close_fd(session->fd);
         session->step = STEP_CLOSED;
         load->n_open--;
 }
 
+/* As send() and recv(), but for the error, which is a negative errno. */
+static ssize_t session_send(Session *session, const char *data, size_t size) {
+        ssize_t n;
+
+        if (session->tls)
+                return load_tls_send(session->tls, data, size);
+        n = send(session->fd, data, size, MSG_NOSIGNAL);
+        return n < 0 ? -errno : n;
+}
+
+static ssize_t session_receive(Session *session, char *data, size_t size) {
+        ssize_t n;
+
+        if (session->tls)
+                return load_tls_receive(session->tls, data, size);
+        n = recv(session->fd, data, size, 0);
+        return n < 0 ? -errno : n;
+}
+
 /* Commands are short and the peer has read the ones before: they always fit the socket. */
 static int say(Session *session, const char *text) {
-        ssize_t n = send(session->fd, text, strlen(text), MSG_NOSIGNAL);
+        ssize_t n = session_send(session, text, strlen(text));
 
         if (n < 0)
-                return -errno;
+                return (int) n;
         return (size_t) n == strlen(text) ? 0 : -EMSGSIZE;
 }
 
@@ -199,17 +196,17 @@ static int send_content(Load *load, Session *session) {
         size_t before = session->unsent;
 
         while (session->unsent > 0) {
-                ssize_t n = send(session->fd,
+                ssize_t n = session_send(session,
                                 buffer_data(content) + buffer_size(content) - session->unsent,
-                                session->unsent, MSG_NOSIGNAL);
+                                session->unsent);
 
-                if (n < 0 && errno == EAGAIN)
+                if (n == -EAGAIN)
                         return before == buffer_size(content)
                                                ? session_watch(load, session, EPOLL_CTL_MOD,
                                                                  EPOLLIN | EPOLLOUT)
                                                : 0;
                 if (n < 0)
-                        return -errno;
+                        return (int) n;
                 session->unsent -= (size_t) n;
         }
         session->since = now_usec();
@@ -218,22 +215,62 @@ static int send_content(Load *load, Session *session) {
 }
 
 static bool time_is_up(const Load *load, uint64_t now) {
-        return now >= load->deadline || (arg_messages > 0 && load->n_begun >= arg_messages);
+        return now >= load->deadline || (arg.messages > 0 && load->n_begun >= arg.messages);
 }
 
 /* Between two messages. */
 static int next_message(Load *load, Session *session, uint64_t now) {
-        if (time_is_up(load, now) ||
-                        (arg_per_connection > 0 && session->n_sent >= arg_per_connection)) {
+        if (arg.handshakes || time_is_up(load, now) ||
+                        (arg.per_connection > 0 && session->n_sent >= arg.per_connection)) {
                 session->step = STEP_QUIT;
                 return say(session, "QUIT\r\n");
         }
         load->n_begun++;
         session->step = STEP_MAIL;
-        return say(session, arg_pipelining ? "MAIL FROM:<sender@example.com>\r\n"
+        return say(session, arg.pipelining ? "MAIL FROM:<sender@example.com>\r\n"
                                              "RCPT TO:<recipient@example.net>\r\n"
                                              "DATA\r\n"
                                            : "MAIL FROM:<sender@example.com>\r\n");
+}
+
+static int on_handshake(Load *load, Session *session) {
+        uint64_t now;
+        int r;
+
+        r = load_tls_handshake(&load->tls, session->tls);
+        if (r <= 0)
+                return r;
+        now = now_usec();
+        samples_add(&load->handshakes, now - session->since);
+        if (arg.handshakes)
+                return next_message(load, session, now);
+        session->step = STEP_EHLO;
+        return say(session, "EHLO load.example\r\n");
+}
+
+static int begin_handshake(Load *load, Session *session) {
+        int r;
+
+        session->step = STEP_HANDSHAKE;
+        session->since = now_usec();
+        r = load_tls_begin(&load->tls, session->fd, &session->tls);
+        return r < 0 ? r : on_handshake(load, session);
+}
+
+/* The server has said goodbye: the next connection. */
+static int on_quit(Load *load, Session *session, uint64_t now) {
+        int r;
+
+        if (arg.tls_resume && load->tls.ticket.size == 0) {
+                r = load_tls_keep_ticket(&load->tls, session->tls);
+                if (r < 0)
+                        return r;
+        }
+        if (arg.handshakes)
+                load->last = now;
+        load->n_finished++;
+        session_close(load, session);
+        return time_is_up(load, now) ? 0 : session_connect(load, session);
 }
 
 /* What comes after a reply that was as expected. */
@@ -246,18 +283,24 @@ static int on_reply(Load *load, Session *session) {
                 session->step = STEP_EHLO;
                 return say(session, "EHLO load.example\r\n");
         case STEP_EHLO:
-                if (arg_hold) {
+                if (arg.tls && !session->tls) {
+                        session->step = STEP_STARTTLS;
+                        return say(session, "STARTTLS\r\n");
+                }
+                if (arg.hold) {
                         session->step = STEP_HELD;
                         load->n_held++;
                         return 0;
                 }
                 return next_message(load, session, now);
+        case STEP_STARTTLS:
+                return begin_handshake(load, session);
         case STEP_MAIL:
                 session->step = STEP_RCPT;
-                return arg_pipelining ? 0 : say(session, "RCPT TO:<recipient@example.net>\r\n");
+                return arg.pipelining ? 0 : say(session, "RCPT TO:<recipient@example.net>\r\n");
         case STEP_RCPT:
                 session->step = STEP_DATA;
-                return arg_pipelining ? 0 : say(session, "DATA\r\n");
+                return arg.pipelining ? 0 : say(session, "DATA\r\n");
         case STEP_DATA:
                 session->step = STEP_CONTENT;
                 session->unsent = buffer_size(&load->content);
@@ -268,8 +311,8 @@ static int on_reply(Load *load, Session *session) {
                 session->n_sent++;
                 return next_message(load, session, now);
         case STEP_QUIT:
-                session_close(load, session);
-                return time_is_up(load, now) ? 0 : session_connect(load, session);
+                return on_quit(load, session, now);
+        case STEP_HANDSHAKE:
         case STEP_HELD:
         case STEP_CLOSED:
         case _STEP_MAX:
@@ -295,11 +338,14 @@ static int on_line(Load *load, Session *session) {
 
 static int on_input(Load *load, Session *session) {
         char data[REPLY_MAX];
-        ssize_t n = recv(session->fd, data, sizeof(data), 0);
+        ssize_t n;
         int r = 0;
 
+        if (session->step == STEP_HANDSHAKE)
+                return on_handshake(load, session);
+        n = session_receive(session, data, sizeof(data));
         if (n < 0)
-                return errno == EAGAIN ? 0 : -errno;
+                return n == -EAGAIN ? 0 : (int) n;
         if (n == 0) {
                 (void) fprintf(stderr, "smtp-load: connection closed instead of a reply to %s\n",
                                 step_names[session->step]);
@@ -319,19 +365,25 @@ static int on_input(Load *load, Session *session) {
 }
 
 static void print_result(Load *load) {
-        Samples *replies = &load->replies, *greetings = &load->greetings;
+        Samples *replies = &load->replies, *greetings = &load->greetings,
+                *handshakes = &load->handshakes;
         double seconds = (double) (load->last - load->begun) / USEC_PER_SEC;
+        size_t n = arg.handshakes ? load->n_finished : replies->n;
 
-        qsort(replies->usec, replies->n, sizeof(uint32_t), compare_samples);
-        qsort(greetings->usec, greetings->n, sizeof(uint32_t), compare_samples);
+        samples_sort(replies);
+        samples_sort(greetings);
+        samples_sort(handshakes);
         (void) printf("{\"messages\": %zu, \"seconds\": %.3f, \"rate\": %.1f, "
                       "\"reply_p50_ms\": %.3f, \"reply_p99_ms\": %.3f, "
                       "\"connections\": %zu, \"greeting_p50_ms\": %.3f, \"greeting_p99_ms\": %.3f, "
-                      "\"greeting_max_ms\": %.3f, \"ungreeted\": %u}\n",
-                        replies->n, seconds, seconds > 0 ? (double) replies->n / seconds : 0,
-                        percentile(replies, 50), percentile(replies, 99), greetings->n,
-                        percentile(greetings, 50), percentile(greetings, 99),
-                        percentile(greetings, 100), load->n_given_up);
+                      "\"greeting_max_ms\": %.3f, \"ungreeted\": %u, \"finished\": %zu, "
+                      "\"handshakes\": %zu, \"handshake_p50_ms\": %.3f, \"handshake_p99_ms\": %.3f}\n",
+                        replies->n, seconds, seconds > 0 ? (double) n / seconds : 0,
+                        samples_percentile(replies, 50), samples_percentile(replies, 99),
+                        greetings->n, samples_percentile(greetings, 50),
+                        samples_percentile(greetings, 99), samples_percentile(greetings, 100),
+                        load->n_given_up, load->n_finished, handshakes->n,
+                        samples_percentile(handshakes, 50), samples_percentile(handshakes, 99));
 }
 
 /* ── all of them ──────────────────────────────────────────────────────────────────────────── */
@@ -361,7 +413,7 @@ static int serve(Load *load, int timeout_msec) {
 static void give_up(Load *load, Session *sessions) {
         uint64_t now = now_usec();
 
-        for (unsigned i = 0; i < arg_sessions; i++) {
+        for (unsigned i = 0; i < arg.sessions; i++) {
                 if (sessions[i].step == STEP_GREETING) {
                         samples_add(&load->greetings, now - sessions[i].since);
                         load->n_given_up++;
@@ -371,22 +423,35 @@ static void give_up(Load *load, Session *sessions) {
         }
 }
 
+/* One connection before the others, for its ticket. */
+static int fetch_ticket(Load *load, Session *session) {
+        int r;
+
+        r = session_connect(load, session); /* with a deadline of 0 it leaves at once */
+        while (r >= 0 && load->n_open > 0)
+                r = serve(load, STALL_MSEC);
+        load->greetings.n = load->handshakes.n = load->n_finished = 0;
+        return r;
+}
+
 static int run(Load *load, Session *sessions) {
         int r = 0;
 
+        if (arg.tls_resume)
+                r = fetch_ticket(load, &sessions[0]);
         load->begun = load->last = now_usec();
-        load->deadline = load->begun + arg_seconds;
-        for (unsigned i = 0; r >= 0 && i < arg_sessions; i++)
+        load->deadline = load->begun + arg.seconds;
+        for (unsigned i = 0; r >= 0 && i < arg.sessions; i++)
                 r = session_connect(load, &sessions[i]);
         while (r >= 0 && load->n_open > 0) {
                 uint64_t spent = now_usec() - load->begun;
 
-                if (spent >= arg_give_up)
+                if (spent >= arg.give_up)
                         give_up(load, sessions);
                 else
-                        r = serve(load, (int) MIN_OF((arg_give_up - spent) / USEC_PER_MSEC + 1,
+                        r = serve(load, (int) MIN_OF((arg.give_up - spent) / USEC_PER_MSEC + 1,
                                                         (uint64_t) STALL_MSEC));
-                if (r == -ETIMEDOUT && now_usec() - load->begun >= arg_give_up)
+                if (r == -ETIMEDOUT && now_usec() - load->begun >= arg.give_up)
                         r = 0;
         }
         return r;
@@ -398,8 +463,8 @@ static int hold(Load *load, Session *sessions) {
         char octet;
         int r = 0;
 
-        while (r >= 0 && load->n_held < arg_sessions) {
-                while (r >= 0 && load->n_open < MIN_OF(arg_sessions, load->n_held + HOLD_AT_ONCE))
+        while (r >= 0 && load->n_held < arg.sessions) {
+                while (r >= 0 && load->n_open < MIN_OF(arg.sessions, load->n_held + HOLD_AT_ONCE))
                         r = session_connect(load, &sessions[load->n_open]);
                 if (r >= 0)
                         r = serve(load, STALL_MSEC);
@@ -414,87 +479,16 @@ static int hold(Load *load, Session *sessions) {
         return r == -ETIMEDOUT ? 0 : r;
 }
 
-static void help(void) {
-        (void) printf("smtp-load --port=N [OPTION]...\n"
-                      "Hands messages to the SMTP server on 127.0.0.1 and prints what it took, as JSON.\n\n"
-                      "  --port=N            the server's port\n"
-                      "  --sessions=N        sessions side by side (default 10)\n"
-                      "  --seconds=TIME      for how long messages are begun (default 1, as 500ms; 0: a session is\n"
-                      "                      no more than greeting, EHLO and QUIT)\n"
-                      "  --messages=N        stop beginning messages after this many (default 0: no limit)\n"
-                      "  --per-connection=N  messages of a connection (default 0: no limit)\n"
-                      "  --size=OCTETS       of a message's content (default 4K)\n"
-                      "  --no-pipelining     wait for the reply to every command\n"
-                      "  --give-up=TIME      end after this long; sessions that still wait for the greeting then are\n"
-                      "                      counted (default: an error when nothing happens for 30 s)\n"
-                      "  --hold              open the sessions, print the result, and keep them open, silent,\n"
-                      "                      until standard input ends\n");
-}
-
-static int parse_arguments(int argc, char *argv[]) {
-        static const struct option options[] = {
-                        {"port", required_argument, NULL, 'p'},
-                        {"sessions", required_argument, NULL, 's'},
-                        {"seconds", required_argument, NULL, 't'},
-                        {"messages", required_argument, NULL, 'm'},
-                        {"per-connection", required_argument, NULL, 'c'},
-                        {"size", required_argument, NULL, 'z'},
-                        {"no-pipelining", no_argument, NULL, 'n'},
-                        {"give-up", required_argument, NULL, 'g'},
-                        {"hold", no_argument, NULL, 'o'},
-                        {"help", no_argument, NULL, 'h'},
-                        {},
-        };
-        uint64_t number = 0;
-        int c, r = 0;
-
-        while (r >= 0 && (c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-                if (c == 'h') {
-                        help();
-                        exit(EXIT_SUCCESS);
-                }
-                if (c == 't')
-                        r = parse_timespan(optarg, &arg_seconds);
-                else if (c == 'g')
-                        r = parse_timespan(optarg, &arg_give_up);
-                else if (c == 'z')
-                        r = parse_octets(optarg, UINT32_MAX, &number);
-                else if (c != 'n' && c != 'o' && c != '?')
-                        r = parse_number(optarg, strlen(optarg), SAMPLES_MAX, &number);
-                if (c == 'p')
-                        arg_port = (unsigned) number;
-                else if (c == 's')
-                        arg_sessions = (unsigned) number;
-                else if (c == 'm')
-                        arg_messages = number;
-                else if (c == 'c')
-                        arg_per_connection = (unsigned) number;
-                else if (c == 'z')
-                        arg_size = number;
-                else if (c == 'n')
-                        arg_pipelining = false;
-                else if (c == 'o')
-                        arg_hold = true;
-                else if (c == '?')
-                        r = -EINVAL;
-        }
-        if (optind != argc || arg_port == 0 || arg_port > UINT16_MAX || arg_sessions == 0 ||
-                        arg_sessions > SESSIONS_MAX)
-                r = -EINVAL;
-        return r;
-}
-
 int main(int argc, char *argv[]) {
         _cleanup_(freep) Session *sessions = NULL;
         Load load = {};
         int r;
 
-        if (parse_arguments(argc, argv) < 0) {
-                help();
-                return EXIT_FAILURE;
-        }
+        r = load_options_parse(argc, argv, &arg);
+        if (r != 0)
+                return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 
-        sessions = calloc(arg_sessions, sizeof(Session));
+        sessions = calloc(arg.sessions, sizeof(Session));
         load.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         r = !sessions ? -ENOMEM : load.epoll_fd < 0 ? -errno : 0;
         if (r >= 0)
@@ -502,17 +496,23 @@ int main(int argc, char *argv[]) {
         if (r >= 0)
                 r = samples_init(&load.greetings);
         if (r >= 0)
-                r = samples_init(&load.replies);
+                r = samples_init(&load.handshakes);
         if (r >= 0)
-                r = arg_hold ? hold(&load, sessions) : run(&load, sessions);
+                r = samples_init(&load.replies);
+        if (r >= 0 && arg.tls)
+                r = load_tls_init(&load.tls);
+        if (r >= 0)
+                r = arg.hold ? hold(&load, sessions) : run(&load, sessions);
         if (r < 0)
                 (void) fprintf(stderr, "smtp-load: %s\n", strerror(-r));
-        else if (!arg_hold)
+        else if (!arg.hold)
                 print_result(&load);
 
         buffer_done(&load.content);
-        free(load.greetings.usec);
-        free(load.replies.usec);
+        load_tls_done(&load.tls);
+        samples_done(&load.greetings);
+        samples_done(&load.handshakes);
+        samples_done(&load.replies);
         (void) close_fd(load.epoll_fd);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
