@@ -83,7 +83,8 @@ def measure_tls(args, server, case):
     if server.certificate != certificate:
         server.stop()
         server.start_accepting(certificate)
-    return measure_accept(args, server, case)
+    result = measure_accept(args, server, case)
+    return {key: value for key, value in result.items() if result["handshakes"] or not key.startswith("handshake_")}
 
 
 def measure_burst(args, server, case):
