@@ -53,6 +53,7 @@ struct Forwarder {
         size_t n_hops;
         Message *messages;   /* all of them, until they are settled */
         unsigned n_messages; /* claimed or being claimed, of all hops */
+        unsigned n_ahead;    /* of these, the ones that wait for a connection of their hop */
         unsigned n_lanes;
         unsigned n_settling; /* messages on their way to a worker for settling */
         bool scanning, scan_wanted, looking;

@@ -15,6 +15,7 @@ enum {
         HOPS_MAX = 10000,
         LANES_LIMITED_SEC =
                         300, /* a hop that refused a connection beside others is believed this long */
+        ONE_BY_ONE_SEC = 3600, /* and one that may have taken offence at a message behind another */
 };
 
 /* ── the table ────────────────────────────────────────────────────────────────────────────── */
@@ -166,6 +167,7 @@ void hops_forget_failures(Forwarder *forwarder) {
         for (Hop *hop = forwarder->hops; hop; hop = hop->next) {
                 memset(hop->targets, 0, sizeof(hop->targets));
                 hop->lanes_max = 0;
+                hop->one_by_one_until_sec = 0;
         }
 }
 
@@ -194,15 +196,44 @@ unsigned hop_lanes_max(const Hop *hop) {
 static unsigned messages_max(const Hop *hop) {
         const Forwarder *forwarder = hop->forwarder;
 
-        if (forwarder->n_messages >= (forwarder->settings->connections_in_all + 1) / 2)
+        if (forwarder->n_messages - forwarder->n_ahead >=
+                        (forwarder->settings->connections_in_all + 1) / 2)
                 return 1;
         return hop_lanes_max(hop);
+}
+
+bool hop_goes_ahead(const Hop *hop) {
+        return hop->one_by_one_until_sec <= forward_now_sec();
+}
+
+void hop_go_one_by_one(Hop *hop) {
+        hop->one_by_one_until_sec = forward_now_sec() + ONE_BY_ONE_SEC;
+}
+
+/* One more than connections, to be ready when the final reply of another is all that is missing. No more are claimed side by side than there are
+ * connections, so that one connection keeps the order. With a rate there is no hurry, and the time between counting a message and
+ * sending it should be short. */
+static bool has_room_ahead(const Hop *hop) {
+        unsigned n_lanes = hop_lanes_max(hop);
+
+        return hop->n_messages >= n_lanes && hop->n_messages < 2 * n_lanes &&
+               hop->n_loading < n_lanes && hop->forwarder->settings->rate.n_messages == 0 &&
+               hop_goes_ahead(hop) && hop->n_messages - n_lanes < hop_n_pipelining(hop);
+}
+
+static void count_ahead(Hop *hop) {
+        unsigned n = hop_lanes_max(hop);
+
+        hop->forwarder->n_ahead -= hop->n_ahead;
+        hop->n_ahead = hop->n_messages > n ? hop->n_messages - n : 0;
+        hop->forwarder->n_ahead += hop->n_ahead;
 }
 
 bool hop_has_room(const Hop *hop) {
         const Settings *settings = hop->forwarder->settings;
 
-        return hop->n_messages < messages_max(hop) && hop_pause_sec(hop) == 0 &&
+        return (hop->n_messages < messages_max(hop) || has_room_ahead(hop)) &&
+               hop_pause_sec(hop) == 0 &&
                rate_next_usec(&hop->rate, &settings->rate, clock_monotonic()) == 0;
 }
 
@@ -211,6 +242,7 @@ bool hop_enter(Hop *hop) {
                 return false;
         hop->n_messages++;
         hop->forwarder->n_messages++;
+        count_ahead(hop);
         return true;
 }
 
@@ -219,4 +251,5 @@ void hop_leave(Hop *hop, bool unused) {
                 rate_give_back(&hop->rate);
         hop->n_messages--;
         hop->forwarder->n_messages--;
+        count_ahead(hop);
 }

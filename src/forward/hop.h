@@ -37,6 +37,8 @@ struct Hop {
         NetEndpoint *own;         /* the address; NULL: the targets of forward-to */
         QueueHeap queue;          /* looked at, nobody works on them */
         unsigned n_messages; /* claimed for it, or being claimed: waiting for a lane, or on one */
+        unsigned n_loading;  /* of these, being claimed */
+        unsigned n_ahead;    /* of these, more than it may have lanes */
         unsigned n_settling; /* on their way to a worker, and back to `queue` */
         Message *waiting;    /* claimed, and no lane is free; oldest first */
         Lane *lanes;
@@ -45,6 +47,7 @@ struct Hop {
         bool proven;                       /* a session was opened since the last failure */
         unsigned lanes_max;                /* fewer than the settings allow, until then; 0 = no */
         uint64_t lanes_max_until_sec;
+        uint64_t one_by_one_until_sec; /* a session broke while a message stood behind another */
         RateWindow rate;
 };
 
@@ -55,6 +58,7 @@ struct Lane {
         Settings *settings; /* that it was opened with */
         NextHop *session;
         Message *message; /* on it, or for which it is being opened; NULL: idle */
+        Message *behind;  /* the next one, sent behind the end of that, or NULL */
         size_t target;
         bool opening;         /* nothing has been sent on it, nor can be yet */
         unsigned n_delivered; /* messages settled on it */
@@ -81,7 +85,8 @@ const char *hop_name(const Hop *hop);
 /* Until when it is left alone, in seconds since 1970; 0 = it is not. */
 uint64_t hop_pause_sec(const Hop *hop);
 
-/* True when it may take one more message now: not paused, not at its number of messages, nor at its rate. */
+/* True when it may take one more message now: not paused, not at its number of messages, nor at its rate. It takes as many as connections, and when all of these
+ * have one, another for each connection to a server that pipelines, to be sent behind the one that is there. */
 bool hop_has_room(const Hop *hop);
 
 /* Counts a message that is about to be claimed for this hop. False when its rate does not allow one now. */
@@ -105,6 +110,10 @@ unsigned hop_lanes_max(const Hop *hop);
 /* It takes no more sessions than this (1 or more), for some time. */
 void hop_limit_lanes(Hop *hop, unsigned n_lanes);
 
+/* False for a while after a session broke on which a message stood behind another: perhaps that was why. */
+bool hop_goes_ahead(const Hop *hop);
+void hop_go_one_by_one(Hop *hop);
+
 /* Forgets failures: a new configuration, or somebody's order. */
 void hops_forget_failures(Forwarder *forwarder);
 
@@ -121,6 +130,9 @@ void hops_free(Forwarder *forwarder);
 
 /* Sends a claimed message: on an idle lane, on a new one, or when a lane becomes free. `first`: before others that wait. */
 void hop_send(Hop *hop, Message *message, bool first);
+
+/* Sessions that take a message behind another. */
+unsigned hop_n_pipelining(const Hop *hop);
 
 /* Puts back what waits for a lane, for this reason. */
 void hop_release_waiting(Hop *hop, const char *why);

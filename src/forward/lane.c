@@ -79,6 +79,54 @@ static Message *take_waiting(Hop *hop) {
         return message;
 }
 
+static void wait_for_lane(Hop *hop, Message *message, bool first) {
+        Message **link = &hop->waiting;
+
+        while (!first && *link)
+                link = &(*link)->next;
+        message->next = *link;
+        *link = message;
+}
+
+/* ── one behind the other ─────────────────────────────────────────────────────────────────── */
+
+/* The lane's message lacks its final reply only: the commands of the first that waits need not wait for that. */
+static void send_behind(Lane *lane) {
+        Hop *hop = lane->hop;
+        const Message *waiting = hop->waiting;
+
+        if (!waiting || waiting->begun_again || lane->behind || lane->opening || is_idle(lane) ||
+                        is_stale(lane) || !message_is_last_transaction(lane->message) ||
+                        !hop_goes_ahead(hop) || service_stopping(hop->forwarder->service))
+                return;
+        if (message_send_behind(hop->waiting, lane))
+                lane->behind = take_waiting(hop);
+}
+
+unsigned hop_n_pipelining(const Hop *hop) {
+        unsigned n = 0;
+
+        for (const Lane *lane = hop->lanes; lane; lane = lane->next)
+                n += !lane->opening && !is_stale(lane) && next_hop_pipelines(lane->session);
+        return n;
+}
+
+/* The session broke before the next message's turn: that one is as it was. The one in front of it may have been taken, and whether the server
+ * could not bear what stood behind it nobody knows: it is not put to the test again soon. */
+static void take_back(Lane *lane) {
+        Message *message = lane->behind;
+
+        if (!message)
+                return;
+        lane->behind = NULL;
+        message->started = message->n_done > 0;
+        hop_go_one_by_one(lane->hop);
+        if (service_stopping(lane->hop->forwarder->service) && message->n_done == 0)
+                message_put_back(message, 0, "stopping");
+        else
+                wait_for_lane(lane->hop, message, true);
+}
+
 /* ── failing ──────────────────────────────────────────────────────────────────────────────── */
 
 /* It failed before the first message, beside sessions that are open: the hop works and wants no more of them. */
@@ -169,6 +217,7 @@ static void on_failed(Lane *lane) {
                 lane_drop(lane);
                 return;
         }
+        take_back(lane);
         why = strdup(next_hop_failure(lane->session, &code, &connected));
         if (!why)
                 why = strdup("");
@@ -228,7 +277,11 @@ static void on_done(Lane *lane) {
         Message *message = lane->message;
 
         lane->n_delivered++;
-        if (message_results(message, lane))
+        if (lane->behind) {
+                lane->message = take(lane->behind);
+                (void) message_results(message, lane); /* it was the last transaction */
+                next_hop_go_on(lane->session);
+        } else if (message_results(message, lane))
                 lane_finished(lane);
         else if (next_hop_exhausted(lane->session)) {
                 Hop *hop = lane->hop;
@@ -254,6 +307,9 @@ static void on_lane_event(NextHop *session, NextHopEvent event, void *userdata) 
 
         (void) session;
         switch (event) {
+        case NEXT_HOP_SENT:
+                send_behind(lane);
+                return;
         case NEXT_HOP_READY:
                 on_ready(lane);
                 break;
@@ -318,15 +374,6 @@ static int lane_open(Hop *hop, size_t target, Message *message) {
         return 0;
 }
 
-static void wait_for_lane(Hop *hop, Message *message, bool first) {
-        Message **link = &hop->waiting;
-
-        while (!first && *link)
-                link = &(*link)->next;
-        message->next = *link;
-        *link = message;
-}
-
 /* Idle lanes with old settings are in the way: nobody tells when they are gone. */
 static void close_stale(Hop *hop) {
         for (Lane *lane = hop->lanes, *next; lane; lane = next) {
@@ -359,6 +406,8 @@ void hop_send(Hop *hop, Message *message, bool first) {
         }
         if (hop->n_lanes > 0 && hop->n_lanes >= hop_lanes_max(hop)) {
                 wait_for_lane(hop, message, first);
+                for (lane = hop->lanes; lane; lane = lane->next)
+                        send_behind(lane);
                 return;
         }
         if (!hop_target(hop, &target)) {
@@ -428,6 +477,7 @@ void lanes_free(Forwarder *forwarder) {
                 while (hop->lanes) {
                         if (hop->lanes->message)
                                 (void) message_free(hop->lanes->message);
+                        (void) message_free(hop->lanes->behind);
                         lane_drop(hop->lanes);
                 }
                 while (hop->waiting)

@@ -335,6 +335,7 @@ static void load_done(void *userdata) {
         Message *message = userdata;
         Forwarder *forwarder = message->forwarder;
 
+        message->hop->n_loading--;
         if (message->not_due || message->elsewhere || message->error < 0)
                 load_failed(message);
         else if (service_stopping(forwarder->service))
@@ -379,8 +380,10 @@ int message_begin(Forwarder *forwarder, Hop *hop, QueueEntry *entry, bool looked
                 queue_take(entry);
         if (message->id)
                 r = workers_submit(forwarder->workers, load_run, load_done, message);
-        if (r >= 0)
+        if (r >= 0) {
+                hop->n_loading++;
                 return 0;
+        }
         entry_put(message, forward_now_sec() + TROUBLE_PAUSE_SEC);
         hop_leave(hop, true);
         (void) message_free(message);

@@ -79,6 +79,12 @@ void message_conclude(Message *message, Attempt *attempt);
 /* The lane is open and idle: sends as many recipients as it takes. 0 or negative errno (the message is still the caller's). */
 int message_send(Message *message, Lane *lane);
 
+/* The lane's message has been sent to its end (NEXT_HOP_SENT): sends this one behind it. False when the session does not take it: then it has to wait. */
+bool message_send_behind(Message *message, Lane *lane);
+
+/* True when no recipients are left for another transaction than the one under way. */
+bool message_is_last_transaction(const Message *message);
+
 /* The transaction has its results. Returns true when the message is settled, false when recipients are left for another one. */
 bool message_results(Message *message, Lane *lane);
 

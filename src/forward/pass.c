@@ -257,7 +257,8 @@ static Hop *choose_hop(const Forwarder *forwarder) {
 }
 
 static bool is_full(const Forwarder *forwarder) {
-        return forwarder->n_messages >= forwarder->settings->connections_in_all;
+        return forwarder->n_messages - forwarder->n_ahead >=
+               forwarder->settings->connections_in_all;
 }
 
 static int begin_messages(Forwarder *forwarder) {
@@ -320,10 +321,10 @@ static void begin_request(Forwarder *forwarder, QueueEntry *entry, SendRequest *
         (void) message_begin(forwarder, hop, entry, false, request); /* it has answered */
 }
 
-/* Those who wait for an answer go first, and up to twice as many as connections: they wait for a free one. */
+/* Those who wait for an answer go first, and up to twice as many as connections: they wait for a free one. What is ahead already is no more than as many. */
 static void begin_requests(Forwarder *forwarder) {
         while (forwarder->requests &&
-                        forwarder->n_messages < 2 * forwarder->settings->connections_in_all) {
+                        forwarder->n_messages < 3 * forwarder->settings->connections_in_all) {
                 SendRequest *request = forwarder->requests;
                 QueueEntry *entry = queue_find(&forwarder->queue, request->id);
 

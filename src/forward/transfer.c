@@ -237,7 +237,8 @@ static int choose_auth(Message *message, const Lane *lane, const char **ret) {
         return 0;
 }
 
-int message_send(Message *message, Lane *lane) {
+/* The next transaction: as many recipients as the session takes. 0 or negative errno. */
+static int prepare(Message *message, const Lane *lane, SmtpClientMessage *ret) {
         const char *const *recipients = message->recipients + message->n_done;
         SmtpClientMessage sent = {
                         .from = message->envelope->from,
@@ -253,10 +254,39 @@ int message_send(Message *message, Lane *lane) {
                 return r;
         message->n_sent = sent.n_recipients = next_hop_fit(
                         lane->session, recipients, message->n_recipients - message->n_done);
+        *ret = sent;
+        return 0;
+}
+
+static void start(Message *message) {
         message->started = true;
         log_event(LOG_DEBUG, NULL, LOG_FIELDS({"EMAILRELAY_MSGID", message->id}), "forwarding [%s]",
                         message->id);
+}
+
+int message_send(Message *message, Lane *lane) {
+        SmtpClientMessage sent;
+        int r;
+
+        r = prepare(message, lane, &sent);
+        if (r < 0)
+                return r;
+        start(message);
         return next_hop_send(lane->session, &sent, message->content_fd);
+}
+
+bool message_send_behind(Message *message, Lane *lane) {
+        SmtpClientMessage sent;
+
+        if (prepare(message, lane, &sent) < 0 || !next_hop_may_send_next(lane->session, &sent))
+                return false;
+        start(message);
+        next_hop_send_next(lane->session, &sent, message->content_fd);
+        return true;
+}
+
+bool message_is_last_transaction(const Message *message) {
+        return message->n_done + message->n_sent == message->n_recipients;
 }
 
 bool message_results(Message *message, Lane *lane) {

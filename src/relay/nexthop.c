@@ -36,6 +36,9 @@ struct NextHop {
         bool securing; /* a TLS handshake is under way */
         int content_fd;
         uint64_t content_size, content_offset;
+        int next_fd; /* of a message behind this one */
+        uint64_t next_size;
+        bool told_sent;
         bool quitting, connected;
         uint64_t n_replies;    /* that the deadline has seen */
         sd_event_source *more; /* more content, when the socket took all there was */
@@ -245,6 +248,14 @@ static int advance_login(NextHop *hop) {
         }
 }
 
+/* Before the end is flushed, so that it and the next message's commands are one segment. */
+static void tell_sent(NextHop *hop) {
+        if (hop->told_sent || !smtp_client_may_send_next(hop->client, NULL))
+                return;
+        hop->told_sent = true;
+        hop->handler(hop, NEXT_HOP_SENT, hop->userdata);
+}
+
 static void next_hop_step(NextHop *hop) {
         int event, r;
 
@@ -258,6 +269,8 @@ static void next_hop_step(NextHop *hop) {
                 begin_tls(hop);
                 return;
         }
+        if (event == SMTP_CLIENT_WANT_INPUT)
+                tell_sent(hop);
         r = connection_flush(hop->connection);
         if (r > 0 && event == SMTP_CLIENT_CONTENT) /* nothing will tell that it has been sent */
                 r = sd_event_source_set_enabled(hop->more, SD_EVENT_ONESHOT);
@@ -411,6 +424,7 @@ int next_hop_new(sd_event *event, Resolver *resolver, const NetEndpoint *endpoin
                         .handler = handler,
                         .userdata = userdata,
                         .content_fd = -1,
+                        .next_fd = -1,
         };
         if (login && login->secrets) {
                 hop->login_config = *login;
@@ -448,18 +462,53 @@ NextHop *next_hop_free(NextHop *hop) {
         return NULL;
 }
 
+static void begin_message(NextHop *hop, int content_fd, uint64_t size) {
+        hop->content_fd = content_fd;
+        hop->content_size = size;
+        hop->content_offset = 0;
+        hop->told_sent = false;
+        restart_timeout(hop);
+        next_hop_step(hop);
+}
+
 int next_hop_send(NextHop *hop, const SmtpClientMessage *message, int content_fd) {
         int r;
 
         r = smtp_client_send(hop->client, message);
         if (r < 0)
                 return r;
-        hop->content_fd = content_fd;
-        hop->content_size = message->size;
-        hop->content_offset = 0;
-        restart_timeout(hop);
-        next_hop_step(hop);
+        begin_message(hop, content_fd, message->size);
         return 0;
+}
+
+bool next_hop_may_send_next(const NextHop *hop, const SmtpClientMessage *message) {
+        return hop->client && smtp_client_may_send_next(hop->client, message);
+}
+
+void next_hop_send_next(NextHop *hop, const SmtpClientMessage *message, int content_fd) {
+        int r;
+
+        hop->next_fd = content_fd;
+        hop->next_size = message->size;
+        r = smtp_client_send_next(hop->client, message);
+        if (r >= 0)
+                r = move_output(hop);
+        if (r >= 0)
+                r = connection_flush(hop->connection);
+        if (r >= 0)
+                return;
+        /* the caller is not to be told in the middle of its own call */
+        (void) smtp_client_disconnected(
+                        hop->client, r == -ENOMEM ? strerror(ENOMEM) : "peer disconnected");
+        (void) sd_event_source_set_enabled(hop->more, SD_EVENT_ONESHOT);
+}
+
+void next_hop_go_on(NextHop *hop) {
+        begin_message(hop, hop->next_fd, hop->next_size);
+}
+
+bool next_hop_pipelines(const NextHop *hop) {
+        return hop->client && smtp_client_pipelines(hop->client);
 }
 
 size_t next_hop_fit(const NextHop *hop, const char *const *recipients, size_t n) {

@@ -34,7 +34,8 @@ typedef struct NextHopConfig {
 
 typedef enum NextHopEvent {
         NEXT_HOP_READY, /* the session is open: next_hop_send() */
-        NEXT_HOP_DONE, /* the message has its results: next_hop_send() the next, or next_hop_quit() */
+        NEXT_HOP_SENT, /* the message has been read to its end: next_hop_send_next() may be called now; the session must not be freed */
+        NEXT_HOP_DONE, /* the message has its results: next_hop_send() the next, or next_hop_quit(); next_hop_go_on() after a next_hop_send_next() */
         NEXT_HOP_FAILED, /* connection or session are over: next_hop_failure(); results so far stand. Only free it now */
         _NEXT_HOP_EVENT_MAX,
 } NextHopEvent;
@@ -56,7 +57,18 @@ DEFINE_CLEANUP(NextHop, next_hop_free)
  * until DONE or FAILED. 0 or negative errno. */
 int next_hop_send(NextHop *hop, const SmtpClientMessage *message, int content_fd);
 
-/* After READY or DONE, what the server's limits leave (RFC 9422): how many of the leading recipients one message may carry, at least 1,
+/* Sends a message behind the end of the one that is under way, when next_hop_may_send_next() says so: from SENT to DONE, if the server pipelines and
+ * can take it, once. Calls no handler. DONE comes for the first message; next_hop_go_on(), when its results have been taken, makes the second the session's
+ * message (it may call the handler, which may free the NextHop). FAILED before that is about the first; of the second nothing was answered and no content
+ * was sent, so that it may go on another session as it is. */
+void next_hop_send_next(NextHop *hop, const SmtpClientMessage *message, int content_fd);
+bool next_hop_may_send_next(const NextHop *hop, const SmtpClientMessage *message);
+void next_hop_go_on(NextHop *hop);
+
+/* True when messages may be sent behind others on this session, from READY on. */
+bool next_hop_pipelines(const NextHop *hop);
+
+/* After READY or DONE, or for the next message, what the server's limits leave (RFC 9422): how many of the leading recipients one message may carry, at least 1,
  * and whether the session is at its end, so that a further message needs a new one. */
 size_t next_hop_fit(const NextHop *hop, const char *const *recipients, size_t n);
 bool next_hop_exhausted(const NextHop *hop);

@@ -26,7 +26,7 @@ void smtp_client_forget(SmtpClient *client) {
         client->n_results = 0;
 }
 
-static int prepare_results(SmtpClient *client, size_t n) {
+int smtp_client_prepare_results(SmtpClient *client, size_t n) {
         smtp_client_forget(client);
 
         client->results = calloc(n, sizeof(*client->results));
@@ -92,9 +92,7 @@ static bool addresses_are_safe(const SmtpClientMessage *message) {
         return true;
 }
 
-/* Why this server cannot have this message; NULL when it can. `size_text` is where the text with
- * numbers goes. */
-static const char *check_message(
+const char *smtp_client_check(
                 const SmtpClient *client, const SmtpClientMessage *message, char size_text[128]) {
         const SmtpClientConfig *config = &client->config;
 
@@ -120,9 +118,7 @@ static const char *check_message(
 }
 
 /* The value of BODY= that this server understands; NULL for none. */
-static const char *body_parameter(const SmtpClient *client) {
-        SmtpBody body = client->message.body;
-
+static const char *body_parameter(const SmtpClient *client, SmtpBody body) {
         if (body == SMTP_BODY_BINARYMIME)
                 return client->keywords.binarymime && client->keywords.chunking
                                        ? smtp_body_name(body)
@@ -131,8 +127,9 @@ static const char *body_parameter(const SmtpClient *client) {
 }
 
 /* The value of AUTH= (RFC 4954, section 5), NULL for none. What is not xtext says nothing of anybody. */
-static int auth_parameter(const SmtpClient *client, const char **ret) {
-        const char *auth = client->authenticated ? client->message.auth : NULL;
+static int auth_parameter(
+                const SmtpClient *client, const SmtpClientMessage *message, const char **ret) {
+        const char *auth = client->authenticated ? message->auth : NULL;
         _cleanup_(freep) char *decoded = NULL;
         int r;
 
@@ -147,49 +144,61 @@ static int auth_parameter(const SmtpClient *client, const char **ret) {
         return 0;
 }
 
-static int command_mail(SmtpClient *client) {
-        const char *body = body_parameter(client), *auth;
+static int command_mail(SmtpClient *client, const SmtpClientMessage *message) {
+        const char *body = body_parameter(client, message->body), *auth;
         char size[sizeof(" SIZE=") + 20] = "";
         int r;
 
-        r = auth_parameter(client, &auth);
+        r = auth_parameter(client, message, &auth);
         if (r < 0)
                 return r;
         if (client->keywords.size)
-                (void) snprintf(size, sizeof(size), " SIZE=%" PRIu64, client->message.size);
+                (void) snprintf(size, sizeof(size), " SIZE=%" PRIu64, message->size);
 
         return smtp_client_command(client, SMTP_CLIENT_COMMAND_MAIL, "MAIL FROM:<%s>%s%s%s%s%s%s",
-                        client->message.from, size, body ? " BODY=" : "", body ? body : "",
+                        message->from, size, body ? " BODY=" : "", body ? body : "",
                         auth ? " AUTH=" : "", auth ? auth : "",
-                        client->message.utf8 && client->keywords.smtputf8 ? " SMTPUTF8" : "");
+                        message->utf8 && client->keywords.smtputf8 ? " SMTPUTF8" : "");
 }
 
-static int command_rcpt(SmtpClient *client) {
-        return smtp_client_command(client, SMTP_CLIENT_COMMAND_RCPT, "RCPT TO:<%s>",
-                        client->message.recipients[client->n_asked++]);
+static int command_rcpt(SmtpClient *client, const char *recipient) {
+        return smtp_client_command(client, SMTP_CLIENT_COMMAND_RCPT, "RCPT TO:<%s>", recipient);
 }
 
-static bool pipelines(const SmtpClient *client) {
-        return client->config.pipelining && client->keywords.pipelining;
+static bool uses_bdat(const SmtpClient *client, const SmtpClientMessage *message) {
+        return client->keywords.chunking &&
+               (client->config.chunking || (message->body == SMTP_BODY_BINARYMIME &&
+                                                           client->keywords.binarymime));
 }
 
-/* Everything up to the first command whose sending depends on the replies before it. */
-static int command_envelope(SmtpClient *client) {
+int smtp_client_command_envelope(SmtpClient *client, const SmtpClientMessage *message) {
         int r;
 
-        r = command_mail(client);
-        if (r < 0 || !pipelines(client))
+        r = command_mail(client, message);
+        if (r < 0 || !smtp_client_pipelines(client))
                 return r;
 
-        while (client->n_asked < client->message.n_recipients) {
-                r = command_rcpt(client);
+        for (size_t i = 0; i < message->n_recipients; i++) {
+                r = command_rcpt(client, message->recipients[i]);
                 if (r < 0)
                         return r;
         }
         /* several recipients, all or none of them: DATA has to wait for what becomes of them */
-        if (client->bdat || (!client->config.to_some && client->message.n_recipients > 1))
+        if (uses_bdat(client, message) || (!client->config.to_some && message->n_recipients > 1))
                 return 0;
         return smtp_client_command(client, SMTP_CLIENT_COMMAND_DATA, "DATA");
+}
+
+void smtp_client_begin(SmtpClient *client, const SmtpClientMessage *message) {
+        client->message = *message;
+        client->encoder = (SmtpEncoder){};
+        client->bdat = uses_bdat(client, message);
+        client->mail_refused = client->chunk_refused = false;
+        client->n_asked = smtp_client_pipelines(client) ? message->n_recipients : 0;
+        client->n_answered = client->n_accepted = 0;
+        client->n_content = client->end_at = 0;
+        client->due = SMTP_CLIENT_WANT_INPUT;
+        client->step = SMTP_CLIENT_STEP_ENVELOPE;
 }
 
 int smtp_client_send(SmtpClient *client, const SmtpClientMessage *message) {
@@ -199,29 +208,21 @@ int smtp_client_send(SmtpClient *client, const SmtpClientMessage *message) {
 
         assert(client->step == SMTP_CLIENT_STEP_IDLE || client->step == SMTP_CLIENT_STEP_FAILED);
         assert(message->n_recipients > 0);
+        assert(!smtp_client_has_next(client));
 
-        r = prepare_results(client, message->n_recipients);
+        r = smtp_client_prepare_results(client, message->n_recipients);
         if (r < 0 || client->step == SMTP_CLIENT_STEP_FAILED)
                 return r;
 
-        why = check_message(client, message, size_text);
+        why = smtp_client_check(client, message, size_text);
         if (why) {
                 client->due = SMTP_CLIENT_DONE;
                 return smtp_client_settle(client, SMTP_RESULT_REFUSED, 0, why);
         }
 
         smtp_client_count(client, message);
-        client->message = *message;
-        client->encoder = (SmtpEncoder){};
-        client->bdat = client->keywords.chunking &&
-                       (client->config.chunking || (message->body == SMTP_BODY_BINARYMIME &&
-                                                                   client->keywords.binarymime));
-        client->mail_refused = client->chunk_refused = false;
-        client->n_asked = client->n_answered = client->n_accepted = 0;
-        client->n_content = client->end_at = 0;
-        client->due = SMTP_CLIENT_WANT_INPUT;
-        client->step = SMTP_CLIENT_STEP_ENVELOPE;
-        return command_envelope(client);
+        smtp_client_begin(client, message);
+        return smtp_client_command_envelope(client, message);
 }
 
 /* All recipients have been judged. */
@@ -255,7 +256,7 @@ static int proceed(SmtpClient *client) {
                 return 0;
         }
         if (client->n_asked < client->message.n_recipients)
-                return command_rcpt(client);
+                return command_rcpt(client, client->message.recipients[client->n_asked++]);
         return decide(client);
 }
 
@@ -362,8 +363,8 @@ int smtp_client_on_rset(SmtpClient *client, unsigned code) {
         return 0;
 }
 
-/* A chunk was refused: no further one is sent, and those on their way are waited for. */
-static int refuse_chunk(SmtpClient *client, unsigned code) {
+/* A chunk was refused: no further one is sent, and those on their way are waited for. `last`: this was the last one's reply. */
+static int refuse_chunk(SmtpClient *client, unsigned code, bool last) {
         int r;
 
         if (!client->chunk_refused) {
@@ -375,13 +376,17 @@ static int refuse_chunk(SmtpClient *client, unsigned code) {
                 if (r < 0)
                         return r;
         }
+        if (last && smtp_client_has_next(client)) {
+                finish(client); /* RSET is on its way in front of the next message */
+                return 0;
+        }
         /* RFC 3030, section 2: only RSET brings the server back to a known state */
         return smtp_client_n_expected(client) == 0 ? undo(client) : 0;
 }
 
 int smtp_client_on_chunk(SmtpClient *client, unsigned code) {
         if (code >= 400 || client->chunk_refused)
-                return refuse_chunk(client, code);
+                return refuse_chunk(client, code, false);
         if (code >= 300)
                 smtp_client_fail_unexpected(client);
         return 0;
@@ -391,7 +396,7 @@ int smtp_client_on_finish(SmtpClient *client, unsigned code) {
         int r;
 
         if (client->bdat && (code >= 400 || client->chunk_refused))
-                return refuse_chunk(client, code);
+                return refuse_chunk(client, code, true);
         if (code >= 300 && code < 400) {
                 smtp_client_fail_unexpected(client);
                 return 0;
@@ -407,7 +412,7 @@ int smtp_client_on_finish(SmtpClient *client, unsigned code) {
 }
 
 bool smtp_client_wants_content(const SmtpClient *client) {
-        size_t window = pipelines(client) ? SMTP_CLIENT_CHUNKS_MAX : 1;
+        size_t window = smtp_client_pipelines(client) ? SMTP_CLIENT_CHUNKS_MAX : 1;
 
         if (client->step != SMTP_CLIENT_STEP_CONTENT)
                 return false;

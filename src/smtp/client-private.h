@@ -3,7 +3,7 @@
 
 /* What the files of the client engine share: client.c has the session (greeting, EHLO, reading
  * and counting replies, failing), client-keywords.c what EHLO's answer offers, client-auth.c STARTTLS and AUTH,
- * client-message.c one message (MAIL to the final reply). */
+ * client-message.c one message (MAIL to the final reply), client-next.c the next one behind its end. */
 
 #include <stdarg.h>
 
@@ -33,7 +33,8 @@ typedef enum SmtpClientCommand {
         SMTP_CLIENT_COMMAND_CHUNK,    /* BDAT n */
         SMTP_CLIENT_COMMAND_FINISH,   /* the dot line, or BDAT n LAST */
         SMTP_CLIENT_COMMAND_LONE_DOT, /* ends data that nobody is to get */
-        SMTP_CLIENT_COMMAND_RSET,
+        SMTP_CLIENT_COMMAND_RSET,     /* the message is done when it is answered */
+        SMTP_CLIENT_COMMAND_CLEAR,    /* RSET between two messages, the second being on its way */
         _SMTP_CLIENT_COMMAND_MAX,
 } SmtpClientCommand;
 
@@ -105,6 +106,7 @@ struct SmtpClient {
         size_t n_accepted;
         uint64_t n_content; /* octets passed */
         uint64_t end_at;    /* offset behind the content's end while its reply is missing, else 0 */
+        SmtpClientMessage next; /* its commands are behind that end; no recipients: there is none */
         SmtpRecipientResult *results;
         char **texts; /* owned texts of the results; one more for the text that several share */
         size_t n_results;
@@ -169,7 +171,29 @@ static inline uint64_t smtp_client_n_sent(const SmtpClient *client) {
         return client->n_written - buffer_size(&client->output);
 }
 
-/* client-message.c: what the replies to a message's commands lead to. 0 or -ENOMEM. */
+/* client-next.c */
+
+/* The message before has been told to be DONE: the next one is the session's message now. 0 or -ENOMEM. */
+int smtp_client_take_next(SmtpClient *client);
+int smtp_client_on_clear(SmtpClient *client, unsigned code);
+
+/* client-message.c */
+
+/* Why this server cannot have this message; NULL when it can. `size_text` is where the text with
+ * numbers goes. */
+const char *smtp_client_check(
+                const SmtpClient *client, const SmtpClientMessage *message, char size_text[128]);
+
+/* Forgets the results of the message before, and has room for as many. 0 or -ENOMEM. */
+int smtp_client_prepare_results(SmtpClient *client, size_t n);
+
+/* From now on the replies are to this message's commands. */
+void smtp_client_begin(SmtpClient *client, const SmtpClientMessage *message);
+
+/* Everything up to the first command whose sending depends on the replies before it. 0 or -ENOMEM. */
+int smtp_client_command_envelope(SmtpClient *client, const SmtpClientMessage *message);
+
+/* What the replies to a message's commands lead to. 0 or -ENOMEM. */
 int smtp_client_on_mail(SmtpClient *client, unsigned code);
 int smtp_client_on_rcpt(SmtpClient *client, unsigned code);
 int smtp_client_on_data(SmtpClient *client, unsigned code);

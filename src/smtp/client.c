@@ -215,6 +215,7 @@ static int (*const handlers[_SMTP_CLIENT_COMMAND_MAX])(SmtpClient *client, unsig
                 [SMTP_CLIENT_COMMAND_FINISH] = smtp_client_on_finish,
                 [SMTP_CLIENT_COMMAND_LONE_DOT] = smtp_client_on_lone_dot,
                 [SMTP_CLIENT_COMMAND_RSET] = smtp_client_on_rset,
+                [SMTP_CLIENT_COMMAND_CLEAR] = smtp_client_on_clear,
 };
 
 /* May the octets that have come be a reply? Within content a server may refuse before it has seen
@@ -323,10 +324,10 @@ static SmtpClientEvent take_due(SmtpClient *client) {
 int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *ret_used,
                 SmtpClientEvent *ret_event) {
         size_t used = 0;
+        int r;
 
         for (;;) {
                 size_t n;
-                int r;
 
                 if (client->step >= SMTP_CLIENT_STEP_QUITTING) {
                         /* whatever is still said is of no interest */
@@ -347,6 +348,11 @@ int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *
                         *ret_event = take_due(client);
                         return 0;
                 }
+                if (client->step == SMTP_CLIENT_STEP_IDLE && smtp_client_has_next(client)) {
+                        r = smtp_client_take_next(client);
+                        if (r < 0)
+                                return r;
+                }
                 if (used == size)
                         break;
 
@@ -366,7 +372,7 @@ int smtp_client_feed(SmtpClient *client, const char *data, size_t size, size_t *
 
 int smtp_client_quit(SmtpClient *client) {
         /* anywhere else QUIT would be content, or come before its turn: the caller just closes */
-        if (client->step != SMTP_CLIENT_STEP_IDLE)
+        if (client->step != SMTP_CLIENT_STEP_IDLE || smtp_client_has_next(client))
                 return 0;
 
         client->step = SMTP_CLIENT_STEP_QUITTING;
@@ -375,6 +381,9 @@ int smtp_client_quit(SmtpClient *client) {
 }
 
 int smtp_client_disconnected(SmtpClient *client, const char *why) {
+        /* short of memory, it has no results, which is as good as none of them */
+        if (client->step == SMTP_CLIENT_STEP_IDLE && smtp_client_has_next(client))
+                (void) smtp_client_take_next(client);
         smtp_client_fail(client, 0, why);
         return 0;
 }

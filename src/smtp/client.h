@@ -116,8 +116,26 @@ int smtp_client_auth_cancel(SmtpClient *client);
  * server cannot take (SIZE exceeded, strict settings) is DONE at once with code 0 and a text of the spec. 0 or -ENOMEM. */
 int smtp_client_send(SmtpClient *client, const SmtpClientMessage *message);
 
+/* True when the server and the settings let commands travel together. After READY. */
+bool smtp_client_pipelines(const SmtpClient *client);
+
+/* Puts the next message's commands right behind the content's end of the one that is under way (RFC 2920, section 3.1), which saves a
+ * round trip: only when smtp_client_may_send_next() says so, that is when the content has been passed to its end and its reply is not there,
+ * commands travel together, the session is not exhausted and this server can take the message (NULL: whatever it is). At most one message is the next one, and its
+ * strings must stay until its own DONE or FAILED.
+ *
+ * DONE comes for the first message, and its results stand until the next call of smtp_client_feed() or _disconnected(): from then on
+ * results, doubt and FAILED are about the second, as if it had been sent then. FAILED before DONE is about the first; of the second
+ * nothing was answered and none of its content sent, so that it may go on another session as it is. -ENOMEM leaves half a command in the output: only
+ * smtp_client_disconnected() may follow, and speaks of both as above. 0 or -ENOMEM. */
+int smtp_client_send_next(SmtpClient *client, const SmtpClientMessage *message);
+bool smtp_client_may_send_next(const SmtpClient *client, const SmtpClientMessage *message);
+
+/* True while there is such a next message: DONE is not the end of what is under way. */
+bool smtp_client_has_next(const SmtpClient *client);
+
 /* How many of the leading recipients one transaction may carry here, at least 1: what LIMITS announces (RFC 9422) as RCPTMAX
- * and RCPTDOMAINMAX. After READY or DONE. */
+ * and RCPTDOMAINMAX. After READY or DONE, or for the next message. */
 size_t smtp_client_fit(const SmtpClient *client, const char *const *recipients, size_t n);
 
 /* No further message may be sent in this session (MAILMAX, or as many domains as RCPTDOMAINMAX allows have been used; the domains of
@@ -133,7 +151,7 @@ int smtp_client_content(SmtpClient *client, const char *data, size_t size, bool 
  * DEFERRED with this text. */
 void smtp_client_content_failed(SmtpClient *client, const char *text);
 
-/* Puts QUIT into the output after READY or DONE; at any other time it does nothing, as QUIT would be content or come before its
+/* Puts QUIT into the output after READY or DONE; at any other time, or when a next message is under way, it does nothing, as QUIT would be content or come before its
  * turn. Whatever is fed afterwards is dropped. */
 int smtp_client_quit(SmtpClient *client);
 
@@ -144,7 +162,7 @@ int smtp_client_disconnected(SmtpClient *client, const char *why);
 /* Commands to be sent; the caller consumes what it has sent. */
 Buffer *smtp_client_output(SmtpClient *client);
 
-/* Results per recipient, in the order of the message; valid at DONE and FAILED until the next send. */
+/* Results per recipient, in the order of the message; valid at DONE and FAILED until the next send, see also smtp_client_send_next(). */
 const SmtpRecipientResult *smtp_client_results(const SmtpClient *client, size_t *ret_n);
 
 /* True once the content's end has been sent and the final reply is not there: a break now may duplicate. */

@@ -56,7 +56,7 @@ Test(spool_programs, forwarder_scans) {
                 if (i < 3)
                         undo_rename(&forward, ids[i], i == 1 ? 1 : 0);
         }
-        forward_configure(&forward, to, "");
+        forward_configure(&forward, to, "forward-connections = 1"); /* which keeps the order */
 
         shown = list(&forward);
         cr_expect_not_null(strstr(shown, ids[0]));

@@ -38,7 +38,9 @@ typedef struct Run {
         bool pending; /* input has come that was not fed yet */
         Message messages[MESSAGES_MAX];
         size_t n_messages, n_sent;
+        size_t current; /* of those that were sent: the session's */
         bool in_message;
+        bool ahead; /* the next message is sent as soon as it may be */
         bool failed;
         char *attempts, *next_attempt; /* at AUTH: MECHANISM or MECHANISM=initial response */
         char *answers, *next_answer;   /* at CHALLENGE; `*` cancels */
@@ -84,7 +86,7 @@ static void flush_input(Run *run) {
 }
 
 static void record_results(Run *run) {
-        const Message *sent = run->messages + run->n_sent - 1;
+        const Message *sent = run->messages + run->current;
         const SmtpRecipientResult *results;
         size_t n;
 
@@ -107,11 +109,46 @@ static void send_next(Run *run) {
         if (run->n_sent == run->n_messages)
                 return;
         run->in_message = true;
+        run->current = run->n_sent;
         cr_assert_eq(smtp_client_send(run->client, &run->messages[run->n_sent++].message), 0);
 }
 
+/* The next message behind the end of the one that is under way. Returns false when that is not to be. */
+static bool send_behind(Run *run) {
+        const Message *message = run->messages + run->n_sent;
+
+        if (!run->ahead || run->n_sent == run->n_messages || !run->in_message ||
+                        !smtp_client_may_send_next(run->client, &message->message))
+                return false;
+        run->n_sent++;
+        cr_assert_eq(smtp_client_send_next(run->client, &message->message), 0);
+        cr_assert(smtp_client_has_next(run->client));
+        return true;
+}
+
+/* It is the session's message now, or another one is sent. */
+static void go_on(Run *run) {
+        if (!smtp_client_has_next(run->client)) {
+                send_next(run);
+                return;
+        }
+        cr_assert_eq(run->current + 2, run->n_sent);
+        run->current++;
+        run->in_message = true;
+}
+
+/* Nothing was answered about a next message. */
+static void record_untouched(Run *run) {
+        if (!smtp_client_has_next(run->client))
+                return;
+        cr_assert_eq(run->current + 2, run->n_sent);
+        cr_assert_eq(buffer_printf(&run->results, "untouched %s\n",
+                                     run->messages[run->current + 1].recipients[0]),
+                        0);
+}
+
 static void pass_content(Run *run) {
-        Message *message = run->messages + run->n_sent - 1;
+        Message *message = run->messages + run->current;
         size_t left = buffer_size(&message->content) - message->passed;
         size_t n = MIN_OF(left, message->piece);
 
@@ -196,7 +233,9 @@ static void drive(Run *run) {
 
                 switch (event) {
                 case SMTP_CLIENT_WANT_INPUT:
-                        return;
+                        if (!send_behind(run))
+                                return;
+                        break;
                 case SMTP_CLIENT_READY:
                         cr_assert_eq(run->n_sent, 0, "%s: ready twice", run->title);
                         send_next(run);
@@ -219,12 +258,14 @@ static void drive(Run *run) {
                         cr_assert(run->in_message, "%s: done without a message", run->title);
                         cr_assert_not(smtp_client_in_doubt(run->client));
                         record_results(run);
-                        send_next(run);
+                        go_on(run);
                         break;
                 case SMTP_CLIENT_FAILED:
                         run->failed = true;
-                        if (run->in_message)
+                        if (run->in_message) {
                                 record_results(run);
+                                record_untouched(run);
+                        }
                         cr_assert_eq(buffer_size(smtp_client_output(run->client)), 0);
                         return;
                 case _SMTP_CLIENT_EVENT_MAX:
@@ -362,6 +403,7 @@ static void parse_config(Run *run, const char *words, SmtpClientConfig *config) 
                         {"binarymime-strict", &config->binarymime_strict},
                         {"to-some", &config->to_some},
                         {"auth", &config->auth},
+                        {"ahead", &run->ahead},
         };
 
         while (*words) {
