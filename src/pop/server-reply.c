@@ -126,17 +126,25 @@ static unsigned n_shown_words(const char *verb, size_t size) {
         return 0;
 }
 
+/* Octets before a bare LF: what is behind it was meant as a line of its own, and that may be PASS. */
+static size_t size_of_first_line(const char *line, size_t size) {
+        const char *lf = size > 0 ? memchr(line, '\n', size) : NULL;
+
+        return lf ? (size_t) (lf - line) : size;
+}
+
 /* The size of the line up to what is secret in it, or all of it. */
 static size_t size_without_secret(const char *line, size_t size) {
         const char *text = line, *word;
-        size_t left = size, word_size = pop_server_word(&text, &left, &word);
+        size_t end = size_of_first_line(line, size), left = end,
+               word_size = pop_server_word(&text, &left, &word);
         unsigned n = n_shown_words(word, word_size);
 
         if (n == 0)
-                return size;
+                return end;
         while (--n > 0)
                 (void) pop_server_word(&text, &left, &word);
-        return left > 1 ? size - left + 1 : size; /* with a blank behind it */
+        return left > 1 ? end - left + 1 : end; /* with a blank behind it */
 }
 
 int pop_server_show_command(PopServer *server, const char *line, size_t size) {
