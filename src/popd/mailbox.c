@@ -387,8 +387,10 @@ static void update_done(void *userdata) {
         session->popd->n_deleted += n_deleted - mailbox->n_failed;
         if (mailbox->error < 0)
                 log_trouble(session, "make deletions durable", mailbox->error);
-        if (back(mailbox))
-                go_on(session, pop_server_updated(session->server, mailbox->n_failed));
+        if (!back(mailbox))
+                return;
+        session->ending = true; /* a stop has nothing to add to the answer */
+        go_on(session, pop_server_updated(session->server, mailbox->n_failed));
 }
 
 int mailbox_update(Session *session) {
