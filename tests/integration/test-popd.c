@@ -16,25 +16,32 @@
 
 /* ── a session ────────────────────────────────────────────────────────────────────────────── */
 
+#define CAPABILITIES                                                                               \
+        "C: CAPA\nL: +OK\nL: USER\nL: CAPA\nL: TOP\nL: UIDL\n"                                     \
+        "L: SASL SCRAM-SHA-256 CRAM-SHA512 CRAM-SHA256 CRAM-SHA1 CRAM-MD5 PLAIN LOGIN\n"           \
+        "L: PIPELINING\nL: RESP-CODES\nL: AUTH-RESP-CODE\nL: UTF8 USER\n"                          \
+        "L: IMPLEMENTATION E-MailRelay-V\nL: .\n"
+
+/* clang-format off */
+static const char whole_session[] =
+        READY CAPABILITIES LOGIN_AS("alice", ALICE_PASSWORD)
+        "C: STAT\nS: +OK 11 400\n"
+        "C: UIDL 2\nS: +OK 2 emailrelay.7.1700000000.2.content\n"
+        "C: UIDL 10\nS: +OK 10 emailrelay.7.1700000000.10.content\n"
+        "C: LIST 1\nS: +OK 1 36\n"
+        "C: RETR 1\nL: +OK 36 octets\nL: Subject: message 1\nL: \nL: body 1\nL: ..dot\nL: .\n"
+        "C: TOP 1 1\nL: +OK\nL: Subject: message 1\nL: \nL: body 1\nL: .\n"
+        "C: DELE 1\nS: +OK\nC: RETR 1\nS: -ERR\nC: STAT\nS: +OK 10 364\n"
+        "C: RSET\nS: +OK\nC: STAT\nS: +OK 11 400\n"
+        "C: DELE 2\nS: +OK\nC: DELE 11\nS: +OK\n" QUIT;
+/* clang-format on */
+
 Test(popd, session) {
         TestPopd popd;
 
         popd_start(&popd, &(TestPopdSetup){});
         popd_add_some(&popd, "", 11);
-        expect_pop(&popd, READY
-                        "C: CAPA\nL: +OK\nL: USER\nL: CAPA\nL: TOP\nL: UIDL\n"
-                        "L: SASL SCRAM-SHA-256 CRAM-SHA512 CRAM-SHA256 CRAM-SHA1 CRAM-MD5 PLAIN LOGIN\n"
-                        "L: PIPELINING\nL: RESP-CODES\nL: AUTH-RESP-CODE\nL: UTF8 USER\nL: IMPLEMENTATION E-MailRelay-V\nL: .\n" LOGIN_AS(
-                                        "alice",
-                                        ALICE_PASSWORD) "C: STAT\nS: +OK 11 400\n"
-                                                        "C: UIDL 2\nS: +OK 2 emailrelay.7.1700000000.2.content\n"
-                                                        "C: UIDL 10\nS: +OK 10 emailrelay.7.1700000000.10.content\n"
-                                                        "C: LIST 1\nS: +OK 1 36\n"
-                                                        "C: RETR 1\nL: +OK 36 octets\nL: Subject: message 1\nL: \nL: body 1\nL: ..dot\nL: .\n"
-                                                        "C: TOP 1 1\nL: +OK\nL: Subject: message 1\nL: \nL: body 1\nL: .\n"
-                                                        "C: DELE 1\nS: +OK\nC: RETR 1\nS: -ERR\nC: STAT\nS: +OK 10 364\n"
-                                                        "C: RSET\nS: +OK\nC: STAT\nS: +OK 11 400\n"
-                                                        "C: DELE 2\nS: +OK\nC: DELE 11\nS: +OK\n" QUIT);
+        expect_pop(&popd, whole_session);
         cr_expect_eq(harness_count(popd.spool, ".envelope"), 9);
         cr_expect_eq(harness_count(popd.spool, ".content"), 9);
         expect_no_message(&popd, "", 2);
