@@ -151,7 +151,7 @@ typedef struct OptionRow {
         const char *metavar; /* "host:port"; NULL for flags */
         const char *help;    /* one sentence, no full stop */
         bool cli_only; /* refused in option files: config, instance, help, version, json, all, once */
-        bool paths; /* LIST: of paths */
+        bool paths;    /* LIST: of paths */
 } OptionRow;
 
 extern const OptionRow option_table[_OPTION_MAX];

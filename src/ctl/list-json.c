@@ -54,7 +54,8 @@ static int append_text(Buffer *text, const char *begin, const char *name, const 
 }
 
 static int append_number(Buffer *text, const char *begin, const char *name, uint64_t number) {
-        return buffer_printf(text, "%s\"%s\": %llu", begin, name, (unsigned long long) MIN_OF(number, (uint64_t) INT64_MAX));
+        return buffer_printf(text, "%s\"%s\": %llu", begin, name,
+                        (unsigned long long) MIN_OF(number, (uint64_t) INT64_MAX));
 }
 
 /* A time or a code, of which 0 is none. */

@@ -16,10 +16,14 @@
 typedef struct Tls Tls;
 
 enum {
-        TLS_RECORD_MAX = 16 * 1024,     /* plaintext in one record */
-        TLS_HANDSHAKE_MAX = 128 * 1024, /* octets that a peer may say without any content: a handshake with certificates */
-        TLS_OUTGOING_MAX = 256 * 1024,  /* a peer that does not read and keeps asking for answers is cut off here */
-        TLS_BINDING_MAX = 64,           /* octets of a channel binding */
+        TLS_RECORD_MAX = 16 * 1024, /* plaintext in one record */
+        TLS_HANDSHAKE_MAX =
+                        128 *
+                        1024, /* octets that a peer may say without any content: a handshake with certificates */
+        TLS_OUTGOING_MAX =
+                        256 *
+                        1024, /* a peer that does not read and keeps asking for answers is cut off here */
+        TLS_BINDING_MAX = 64, /* octets of a channel binding */
 };
 
 /* Takes a reference to the credentials, whose role it plays. `host`: for a client, the name (or the text of the address) of

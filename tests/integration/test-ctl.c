@@ -396,7 +396,9 @@ Test(ctl, status) {
         _cleanup_(freep) char *listening = NULL;
         json_t *status, *program_status, *queue;
 
-        expect_run(WORDS("status"), 0, "smtpd: not running\npopd: not running\nforward: not running\nspool ", NULL);
+        expect_run(WORDS("status"), 0,
+                        "smtpd: not running\npopd: not running\nforward: not running\nspool ",
+                        NULL);
         start_smtpd();
         fill_spool();
         listening = harness_text("    listen: smtp 127.0.0.1:%u\n", smtpd_port);
@@ -430,7 +432,9 @@ Test(ctl, reload) {
         expect_run(WORDS("reload"), 0, "smtpd: not running", NULL);
         expect_run(WORDS("reload", "smtpd"), 3, NULL, "smtpd does not run");
         start_smtpd();
-        expect_run(WORDS("reload"), 0, "smtpd: reloaded\npopd: not running, reads its configuration when it is started\nforward: not running", NULL);
+        expect_run(WORDS("reload"), 0,
+                        "smtpd: reloaded\npopd: not running, reads its configuration when it is started\nforward: not running",
+                        NULL);
         expect_run(WORDS("reload", "smtpd"), 0, "smtpd: reloaded\n", NULL);
         expect_run(WORDS("reload", "forward", "smtpd"), 3, "smtpd: reloaded\n",
                         "forward does not run");

@@ -67,8 +67,7 @@ Test(net_tls_connection, plaintext_behind_start_is_no_handshake) {
         cr_assert_eq(send(fd, "MAIL FROM:<a@b>\r\n", 17, 0), 17);
         cr_assert(wait_until(&pair, end->n_events[CONNECTION_ERROR] > 0));
         cr_expect_eq(end->error, -EPROTO);
-        cr_expect_str_eq(end->why,
-                        "the client does not speak TLS: it has begun with \"MAIL\"");
+        cr_expect_str_eq(end->why, "the client does not speak TLS: it has begun with \"MAIL\"");
         cr_expect_eq(end->n_events[CONNECTION_INPUT], 0);
         (void) tls_credentials_unref(credentials);
         (void) close(fd);
