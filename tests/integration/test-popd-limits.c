@@ -2,7 +2,9 @@
 
 /* Limits of the POP3 server, TLS and passwords that are required, new configurations, the end. */
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -114,11 +116,27 @@ enum {
         CROWD_MAX = 100,
 };
 
+/* From another address than all others. */
+static int connect_as_somebody_else(unsigned port) {
+        struct sockaddr_in address = {
+                        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1)};
+        struct timeval limit = {.tv_sec = HARNESS_DEADLINE_SECONDS};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+        cr_assert_eq(bind(fd, (struct sockaddr *) &address, sizeof(address)), 0);
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        address.sin_port = htons((uint16_t) port);
+        cr_assert_eq(connect(fd, (struct sockaddr *) &address, sizeof(address)), 0);
+        return fd;
+}
+
 /* More than a thousand connections of one address: most are told so, and others are served. */
 Test(popd_limits, crowd, .timeout = 60) {
         int fds[CROWD];
         size_t n_refused = 0;
         TestPopd popd;
+        int fd;
 
         cr_assert_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){4096, 4096}), 0);
         popd_start(&popd,
@@ -138,6 +156,9 @@ Test(popd_limits, crowd, .timeout = 60) {
                                 "%zu: %s", i, line);
         }
         cr_expect_eq(n_refused, CROWD - CROWD_MAX);
+        fd = connect_as_somebody_else(popd.port);
+        expect_talk_fd(fd, LOGIN "C: STAT\nS: +OK 1 36\n" QUIT);
+        (void) close(fd);
         expect_talk_fd(fds[0], LOGIN_AS("alice", ALICE_PASSWORD) "C: STAT\nS: +OK 1 36\n" QUIT);
         for (size_t i = 0; i < CROWD; i++)
                 (void) close(fds[i]);

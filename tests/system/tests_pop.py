@@ -230,7 +230,7 @@ def _(world):
     container = world.container
     with no_forwarding(world):
         peers.send(25, "stays.")
-        with contextlib.suppress(OSError), session() as client: # it is too late for QUIT
+        with contextlib.suppress(OSError, poplib.error_proto), session() as client: # it is too late for QUIT
             client.dele(1)
             container.systemctl("stop", POPD)
             line = client.file.readline()
