@@ -22,6 +22,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -207,6 +208,23 @@ static bool holds_text(void *userdata) {
         return content && strstr(content, question->text);
 }
 
+static bool is_listening(void *userdata) {
+        const Question *question = userdata;
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        size_t size = strlen(question->path);
+        bool listening;
+        int fd;
+
+        if (size >= sizeof(address.sun_path))
+                return false;
+        memcpy(address.sun_path, question->path, size);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        listening = fd >= 0 && connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0;
+        if (fd >= 0)
+                (void) close(fd);
+        return listening;
+}
+
 static bool has_count(void *userdata) {
         Question *question = userdata;
 
@@ -219,6 +237,10 @@ bool wait_for_port(unsigned port, unsigned seconds) {
 
 bool wait_for_file(const char *path, unsigned seconds) {
         return wait_until(exists, &(Question){.path = path}, seconds);
+}
+
+bool wait_for_socket(const char *path, unsigned seconds) {
+        return wait_until(is_listening, &(Question){.path = path}, seconds);
 }
 
 bool wait_for_no_file(const char *path, unsigned seconds) {

@@ -44,6 +44,8 @@ bool wait_until(bool (*condition)(void *userdata), void *userdata, unsigned seco
 
 bool wait_for_port(unsigned port, unsigned seconds); /* something listens on 127.0.0.1 */
 bool wait_for_file(const char *path, unsigned seconds);
+bool wait_for_socket(const char *path,
+                unsigned seconds); /* somebody listens on it: it has its name before that */
 bool wait_for_no_file(const char *path, unsigned seconds);
 bool wait_for_text(const char *path, const char *text, unsigned seconds); /* the file holds it */
 bool wait_for_count(const char *directory, const char *suffix, size_t count, unsigned seconds);

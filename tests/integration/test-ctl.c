@@ -368,7 +368,7 @@ static void start_smtpd(void) {
         process_start(&smtpd, &with_socket,
                         WORDS(path, config_option, socket_option, "--spool-dir", spool,
                                         "--runtime-dir", runtime));
-        cr_assert(wait_for_file(control, SECONDS));
+        cr_assert(wait_for_socket(control, SECONDS));
         (void) close(fd);
 }
 
@@ -484,7 +484,7 @@ Test(ctl, reload_refused_by_both) {
         hop = hop_start(0, NULL, NULL);
         start_smtpd();
         start_forward();
-        cr_assert(wait_for_file(control, SECONDS));
+        cr_assert(wait_for_socket(control, SECONDS));
         harness_write(config, "domain = other.test\nmax-sessions = none\n");
         cr_expect_eq(run(WORDS("reload"), &out, &err), 1);
         cr_expect(strstr(err, "smtpd: not reloaded"), "%s", err);

@@ -304,6 +304,7 @@ static void expect_no_secret_in_status(const TestSmtpd *smtpd) {
         sd_bus *bus = NULL;
         size_t n = 0;
 
+        cr_assert(wait_for_socket(smtpd->control_socket, HARNESS_DEADLINE_SECONDS));
         cr_assert_geq(bus_connect(NULL, smtpd->control_socket, &bus), 0);
         cr_assert_geq(sd_bus_call_method(bus, NULL, BUS_CONTROL_PATH, BUS_CONTROL_INTERFACE,
                                       "Status", NULL, &answer, ""),

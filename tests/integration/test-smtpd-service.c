@@ -212,7 +212,7 @@ static int call_control(const TestSmtpd *smtpd, const char *method, char **ret_e
         sd_bus_error error = SD_BUS_ERROR_NULL;
         int r;
 
-        cr_assert(wait_for_file(smtpd->control_socket, HARNESS_DEADLINE_SECONDS));
+        cr_assert(wait_for_socket(smtpd->control_socket, HARNESS_DEADLINE_SECONDS));
         cr_assert_geq(bus_connect(NULL, smtpd->control_socket, &bus), 0);
         r = sd_bus_call_method(bus, NULL, BUS_CONTROL_PATH, BUS_CONTROL_INTERFACE, method, &error,
                         NULL, "");
@@ -337,6 +337,7 @@ Test(service, status) {
 
         smtpd_start(&smtpd, &(TestSmtpdSetup){});
         expect_talk(&smtpd, HELLO MESSAGE GOODBYE);
+        cr_assert(wait_for_socket(smtpd.control_socket, HARNESS_DEADLINE_SECONDS));
         cr_assert_geq(bus_connect(NULL, smtpd.control_socket, &bus), 0);
         cr_assert_geq(sd_bus_call_method(bus, NULL, BUS_CONTROL_PATH, BUS_CONTROL_INTERFACE,
                                       "Status", &error, &answer, ""),
