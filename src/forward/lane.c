@@ -326,7 +326,7 @@ static void on_lane_event(NextHop *session, NextHopEvent event, void *userdata) 
 
 /* ── opening ──────────────────────────────────────────────────────────────────────────────── */
 
-/* There is room in all, since every message has a lane at most: what is too many is idle. */
+/* At the limit an idle session goes. There may be none: those who wait for an answer (Send) come on top, up to as many again. */
 static void make_room(Forwarder *forwarder) {
         Lane *oldest = NULL;
 

@@ -146,7 +146,7 @@ int smtp_server_show_command(SmtpServer *server, const char *line, size_t size);
 /* server-command.c: whether the line begins with a command that there is, allowed now or not. */
 bool smtp_server_is_command(const char *line, size_t size);
 
-/* server-reply.c: 0 or -ENOMEM. The text is escaped where it is put together: client_text() for what the
+/* server-reply.c: 0 or -ENOMEM. The text is escaped where it is put together: smtp_server_client_text() for what the
  * client said. `enhanced` is NULL where RFC 2034 has none. */
 int smtp_server_reply(SmtpServer *server, unsigned code, const char *enhanced, const char *text);
 

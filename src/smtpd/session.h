@@ -103,6 +103,6 @@ int intake_content(Intake *intake);
 /* End of data: hands everything to a worker; settles COMMIT when the message is durable or was refused. */
 int intake_commit(Intake *intake);
 
-/* notify.c: asks the forwarder to deliver now; the answer settles COMMIT through intake_settled(). 0 or negative errno: not asked. */
+/* notify.c: asks the forwarder to deliver now; the answer settles COMMIT through intake_sent(). 0 or negative errno: not asked. */
 int send_now(Session *session, const char *id);
 void intake_sent(Session *session, unsigned code, const char *text);
